@@ -1,0 +1,65 @@
+"""The aligner contract: what trains, against which signal, and how it is delivered."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from taskspec.interfaces.plugin import Plugin
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from taskspec.interfaces.drafter import TrainableDrafter
+    from taskspec.interfaces.teacher import TeacherSignal
+
+
+@dataclass(frozen=True)
+class AlignmentLoss:
+    """One batch's loss.
+
+    Attributes:
+        loss: Scalar, mean over trained positions, differentiable.
+        metrics: Detached scalars to log, by name.
+    """
+
+    loss: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Aligner(Plugin, ABC):
+    """Teaches a drafter to say what the target would. It writes no training loop.
+
+    Attributes:
+        adapts: Whether it trains an adapter on a shared base draft (`export` then writes a PEFT
+            folder) rather than the draft itself (`export` writes a complete draft).
+    """
+
+    adapts: ClassVar[bool] = False
+
+    @abstractmethod
+    def prepare(self, drafter: TrainableDrafter, seed: int) -> nn.Module:
+        """Mark what trains; wrap the drafter's module when adapters are used.
+
+        Returns:
+            The module whose parameters with `requires_grad` train.
+        """
+
+    @abstractmethod
+    def loss(
+        self, student_logits: Tensor, teacher: TeacherSignal, vocabulary: Tensor | None
+    ) -> AlignmentLoss:
+        """Compare M trained positions.
+
+        Args:
+            student_logits: float [M, Vd], with gradients.
+            teacher: The target's view of the same positions.
+            vocabulary: int64 [Vd] target ids of the columns; None for all.
+        """
+
+    @abstractmethod
+    def export(self, drafter: TrainableDrafter, folder: Path) -> None:
+        """Write the result into an existing, empty folder: safetensors or PEFT, no pickle."""

@@ -1,0 +1,157 @@
+"""The drafter contract: proposes, never decides."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from taskspec.interfaces.plugin import Plugin
+from taskspec.interfaces.sampling import Sampling
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from taskspec.interfaces.target import Target
+    from taskspec.interfaces.teacher import TeacherSignal, TrainingBatch
+
+
+@dataclass(frozen=True)
+class DraftCorpus:
+    """Token ids a drafter may be built from.
+
+    Attributes:
+        prompts: Prompt ids of the training split.
+        answers: The target's answer ids to them, same order.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    answers: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Drafted continuations of B rows, always in target ids.
+
+    Attributes:
+        tokens: int64 [B, K]; entries from lengths[b] on are padding.
+        lengths: int64 [B], 0..K.
+        probs: float32 [B, K, Vd], the processed distribution each token was sampled from; None
+            when the proposal is deterministic (one-hot at each token).
+        vocabulary: int64 [Vd], the target id of each column of `probs`; None for the whole
+            target vocabulary. Outside it the draft's probability is zero.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    probs: Tensor | None = None
+    vocabulary: Tensor | None = None
+
+
+class Drafter(Plugin, ABC):
+    """Proposes the next tokens of rows that come and go.
+
+    A row is one request. Its life: `start`, then `propose` and `commit` in turn, then `stop`.
+    `build` makes a drafter for a target and corpus; `save` and `load` round-trip it.
+
+    Attributes:
+        hidden_layers: Target hidden states it wants in `start` and `commit`, as layer indices
+            (-1 is the final normalised state); empty for none.
+    """
+
+    hidden_layers: ClassVar[tuple[int, ...]] = ()
+
+    @classmethod
+    @abstractmethod
+    def build(cls, target: Target, corpus: DraftCorpus, options: Any) -> Self:
+        """Make a drafter for the target.
+
+        Raises:
+            ModelError: When the options do not fit the target.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, target: Target, options: Any) -> Self:
+        """Restore what `save` wrote."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write into an existing, empty folder; never pickle."""
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load an adapter that rows may ask for by name; drafters without adapters refuse."""
+        raise NotImplementedError(f"drafter '{self.name}' has no adapters")
+
+    @abstractmethod
+    def start(
+        self,
+        row: int,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        hidden: Tensor | None = None,
+        adapter: str | None = None,
+    ) -> None:
+        """Begin a row.
+
+        Args:
+            row: The row's number, unused at the moment; chosen by the engine.
+            prompt: All tokens known so far, the first generated one included.
+            sampling: The request's logits processors; a drafter that samples must sample from
+                the distribution these give and return that one in `Proposal.probs`.
+            hidden: float [len(prompt) - 1, H * layers] when `hidden_layers` asks for it.
+            adapter: Name given to `add_adapter`, or None for the drafter itself.
+        """
+
+    @abstractmethod
+    def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
+        """Draft up to k[b] tokens for each of B rows.
+
+        Args:
+            rows: Row numbers.
+            k: Draft length of each row, at least 0; fewer tokens may be proposed, decided
+                before the token is sampled.
+            noise: float32 [B, max k], uniform in [0, 1), for sampling; a row may use only its
+                own noise.
+        """
+
+    @abstractmethod
+    def commit(
+        self, rows: Sequence[int], tokens: Tensor, counts: Tensor, hidden: Tensor | None = None
+    ) -> None:
+        """Take in what the target decided; drop drafted state that was refused.
+
+        Args:
+            rows: Row numbers of the last `propose` (or a subset, in any order).
+            tokens: int64 [B, K+1], the emitted tokens: accepted ones and one more.
+            counts: int64 [B], how many of them are real, at least 1.
+            hidden: float [B, K+1, H * layers] when `hidden_layers` asks for it.
+        """
+
+    @abstractmethod
+    def stop(self, row: int) -> None:
+        """Forget a row; its number may be used again."""
+
+
+class TrainableDrafter(Drafter):
+    """A drafter whose parameters an aligner can train."""
+
+    @property
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """The module that trains; may be replaced by an adapted one through the setter."""
+
+    @module.setter
+    @abstractmethod
+    def module(self, module: nn.Module) -> None: ...
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> Tensor | None:
+        """int64 [Vd] target ids of the columns of `training_logits`; None for all."""
+
+    @abstractmethod
+    def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
+        """Logits [M, Vd] at the batch's M trained positions, with gradients."""

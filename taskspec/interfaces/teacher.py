@@ -1,0 +1,49 @@
+"""What alignment sees of the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Packed or padded sequences of prompt and answer.
+
+    Attributes:
+        tokens: int64 [B, T].
+        positions: int64 [B, T], position ids; they restart at 0 with each packed sequence.
+        segments: int64 [B, T], number of the packed sequence each token belongs to, -1 padding;
+            tokens attend within their segment only.
+        trained: bool [B, T], True where the next token is an answer token: M positions in all.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    segments: Tensor
+    trained: Tensor
+
+
+class TeacherSignal(Protocol):
+    """The target's view of the M trained positions of a batch.
+
+    Attributes:
+        tokens: int64 [M], the answer token that follows each trained position.
+        hidden: float [M, H], the target's final normalised hidden state there.
+    """
+
+    @property
+    def tokens(self) -> Tensor: ...
+    @property
+    def hidden(self) -> Tensor: ...
+
+    def log_probs(self, vocabulary: Tensor | None) -> Tensor:
+        """Target log-probabilities float32 [M, Vd] at these ids.
+
+        They are normalised over the *full* vocabulary: with a trimmed one, exp sums to less
+        than one and the missing mass is the tail.
+        """
+        ...

@@ -1,0 +1,330 @@
+"""The recipe: frozen dataclasses that name every choice of a run.
+
+Every field has a default or is required (`MISSING`); its docstring line is the reference shown
+to users. Range checks live in `__post_init__` and raise `ValueError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least:g}, not {value:g}")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not '{value}'")
+
+
+@dataclass(frozen=True)
+class PluginChoice:
+    """A plugin by name, with its options.
+
+    Attributes:
+        use: The plugin's name, as listed by `taskspec plugins`.
+        options: Options of that plugin, as listed by `taskspec plugins NAME`.
+    """
+
+    use: str = MISSING
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """The model whose answers must not change.
+
+    Attributes:
+        model: A name from `taskspec models`, a Hugging Face hub id, or a local folder.
+        dtype: `float32` or `bfloat16`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        system: System message put before every prompt that has none; null leaves it to the
+            model's chat template.
+    """
+
+    model: str = MISSING
+    dtype: str = "bfloat16"
+    device: str = "auto"
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("dtype", self.dtype, ("float32", "bfloat16"))
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """The user's prompts.
+
+    Attributes:
+        path: A JSONL file of chats, or `package:FILE` for prompts shipped with the recipes.
+            Relative paths start at the recipe's folder when the file is there, else at the
+            working directory.
+        validation_share: Share of rows without a `split` that choose drafts.
+        test_share: Share of rows without a `split` that are held out for evaluation.
+        limit: Use at most this many training prompts (drawn with the seed); null uses all.
+    """
+
+    path: str = MISSING
+    validation_share: float = 0.1
+    test_share: float = 0.1
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("validation_share", self.validation_share), ("test_share", self.test_share)):
+            if not 0 < value < 0.5:
+                raise ValueError(f"{name} must be above 0 and below 0.5, not {value:g}")
+        if self.limit is not None:
+            _at_least("limit", self.limit, 2)
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """How the target answers the training and validation prompts.
+
+    Attributes:
+        max_new_tokens: Answers are cut there.
+        batch_size: Prompts decoded together.
+        free_text_tokens: Tokens of text sampled freely from the target, on nobody's prompts,
+            for the generic recovery of drafts cut from it; 0 when no draft is cut.
+        max_prompt_tokens: Longer prompts are refused, naming them.
+    """
+
+    max_new_tokens: int = 64
+    batch_size: int = 32
+    free_text_tokens: int = 40_000
+    max_prompt_tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        _at_least("max_new_tokens", self.max_new_tokens, 1)
+        _at_least("batch_size", self.batch_size, 1)
+        _at_least("free_text_tokens", self.free_text_tokens, 0)
+        _at_least("max_prompt_tokens", self.max_prompt_tokens, 1)
+
+
+@dataclass(frozen=True)
+class EncodeConfig(PluginChoice):
+    """How texts become vectors for partitioning.
+
+    Attributes:
+        text: `prompt`, or `prompt+answer` as in the paper.
+    """
+
+    use: str = "tfidf"
+    text: str = "prompt"
+
+    def __post_init__(self) -> None:
+        _one_of("text", self.text, ("prompt", "prompt+answer"))
+
+
+@dataclass(frozen=True)
+class PartitionConfig(PluginChoice):
+    """How vectors become tasks.
+
+    Attributes:
+        noise: What becomes of prompts labelled as noise: `nearest` joins them to the task of
+            the nearest prompt that has one, `drop` leaves them out of training.
+    """
+
+    use: str = "kmeans"
+    noise: str = "nearest"
+
+    def __post_init__(self) -> None:
+        _one_of("noise", self.noise, ("nearest", "drop"))
+
+
+@dataclass(frozen=True)
+class DraftConfig:
+    """The drafts to choose from.
+
+    Attributes:
+        pool: Candidate drafts by a name of your own. Trainable ones are aligned to each task.
+    """
+
+    pool: dict[str, PluginChoice] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.pool:
+            raise ValueError("pool must name at least one draft")
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Arguments of Lightning's Trainer, under Lightning's names.
+
+    Attributes:
+        accelerator: `auto`, `cpu`, `gpu`.
+        devices: Number of devices, or `auto`.
+        num_nodes: Number of machines.
+        strategy: A Lightning strategy name.
+        precision: A Lightning precision name.
+        accumulate_grad_batches: Batches per optimizer step.
+        gradient_clip_val: Clip the gradient's norm there.
+    """
+
+    accelerator: str = "auto"
+    devices: str = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "bf16-mixed"
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float = 1.0
+
+
+@dataclass(frozen=True)
+class AlignConfig(PluginChoice):
+    """How trainable drafts learn to say what the target would.
+
+    Attributes:
+        tokens: Answer tokens each task's draft is trained on, repeats counted. The generic
+            recovery and the single draft train on this times the number of tasks.
+        recovery: Aligner of the generic recovery of cut drafts; must train whole drafts.
+        batch_tokens: Tokens, prompts included, per batch.
+        learning_rate: Peak learning rate of task alignment.
+        recovery_learning_rate: Peak learning rate of the generic recovery.
+        warmup: Share of steps in which the rate rises; afterwards it falls along a cosine.
+        weight_decay: AdamW's weight decay.
+        trainer: Lightning's Trainer.
+    """
+
+    use: str = "lora-kd"
+    tokens: int = 40_000
+    recovery: PluginChoice = field(default_factory=lambda: PluginChoice(use="kd"))
+    batch_tokens: int = 2048
+    learning_rate: float = 1e-3
+    recovery_learning_rate: float = 1e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        _at_least("tokens", self.tokens, 1)
+        _at_least("batch_tokens", self.batch_tokens, 16)
+        for name, rate in (("learning_rate", self.learning_rate), ("recovery_learning_rate", self.recovery_learning_rate)):
+            if rate <= 0:
+                raise ValueError(f"{name} must be positive, not {rate:g}")
+
+
+@dataclass(frozen=True)
+class AssignConfig:
+    """How each task gets its draft and draft length: by measured speed.
+
+    Attributes:
+        draft_lengths: Draft lengths to consider.
+        prompts_per_task: Validation prompts measured per task.
+        max_new_tokens: Tokens decoded per prompt while measuring.
+        margin: A draft must promise at least this speed-up over plain decoding, otherwise the
+            task is decoded plainly.
+    """
+
+    draft_lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 6, 8])
+    prompts_per_task: int = 8
+    max_new_tokens: int = 48
+    margin: float = 1.03
+
+    def __post_init__(self) -> None:
+        if not self.draft_lengths or min(self.draft_lengths) < 1:
+            raise ValueError("draft_lengths must list lengths of at least 1")
+        _at_least("prompts_per_task", self.prompts_per_task, 1)
+        _at_least("max_new_tokens", self.max_new_tokens, 1)
+        _at_least("margin", self.margin, 0)
+
+
+@dataclass(frozen=True)
+class RouteConfig(PluginChoice):
+    """How a prompt finds its task.
+
+    Attributes:
+        encoder: Encoder of prompts for the router; it never sees answers.
+        threshold: Below this probability the router abstains and the fallback decodes.
+        fallback: `single` (the draft aligned on all data) or `plain`.
+    """
+
+    use: str = "logistic"
+    encoder: PluginChoice = field(default_factory=lambda: PluginChoice(use="tfidf"))
+    threshold: float = 0.5
+    fallback: str = "single"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1:
+            raise ValueError(f"threshold must be at least 0 and below 1, not {self.threshold:g}")
+        _one_of("fallback", self.fallback, ("single", "plain"))
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """How requests are decoded.
+
+    Attributes:
+        verifier: The verifier; it must suit the temperature.
+        temperature: 0 is greedy.
+        top_k: Keep the k most likely tokens; 0 keeps all.
+        top_p: Keep the smallest set of tokens with this mass.
+    """
+
+    verifier: PluginChoice = field(default_factory=lambda: PluginChoice(use="greedy"))
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        _at_least("temperature", self.temperature, 0)
+        _at_least("top_k", self.top_k, 0)
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How the result is measured, on held-out prompts.
+
+    Attributes:
+        prompts_per_task: Test prompts per task label (or per found task without labels).
+        max_new_tokens: Tokens decoded per prompt.
+        repeats: Timed repeats, in rotated order.
+        lossless_prompts: Test prompts checked in float32 against plain decoding.
+        resamples: Bootstrap resamples.
+    """
+
+    prompts_per_task: int = 10
+    max_new_tokens: int = 48
+    repeats: int = 2
+    lossless_prompts: int = 50
+    resamples: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("prompts_per_task", "max_new_tokens", "repeats", "resamples"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("lossless_prompts", self.lossless_prompts, 0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run.
+
+    Attributes:
+        name: Name of the run's folder.
+        runs: Folder that holds run folders, relative to the working directory.
+        seed: Source of all randomness.
+        threads: CPU threads of torch; null leaves torch's own choice.
+    """
+
+    name: str = MISSING
+    target: TargetConfig = field(default_factory=TargetConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    collect: CollectConfig = field(default_factory=CollectConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    draft: DraftConfig = field(default_factory=DraftConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    assign: AssignConfig = field(default_factory=AssignConfig)
+    route: RouteConfig = field(default_factory=RouteConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    runs: str = "runs"
+    seed: int = 0
+    threads: int | None = None
