@@ -1,0 +1,1 @@
+"""The speculative engine: sampling, KV caches, and the draft-verify-commit loop."""

@@ -1,0 +1,112 @@
+"""A causal language model with a row cache: the one way the engine runs target and drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from taskspec.decoding.row_cache import RowCache, Window
+
+
+class CachedModel:
+    """Runs a transformers causal LM on rows of different lengths.
+
+    Args:
+        model: The causal LM, with scaled-dot-product attention.
+        head: Final hidden states [..., H] to logits [..., Vd].
+        rows: Rows to make room for at first.
+        length: Positions to make room for at first.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        head: Callable[[Tensor], Tensor],
+        rows: int = 1,
+        length: int = 512,
+    ) -> None:
+        untyped: Any = model
+        self.decoder = untyped.get_decoder()
+        self.head = head
+        self.config = self.decoder.config
+        self.device: torch.device = untyped.device
+        self.sliding_window = _sliding_window(self.config)
+        self.mixed_layers = self.sliding_window is not None and "full_attention" in (
+            getattr(self.config, "layer_types", None) or ()
+        )
+        self.cache = RowCache(self.config.num_hidden_layers, rows, length)
+
+    def length(self, row: int) -> int:
+        """Valid cache positions of a row."""
+        return self.cache.lengths[row] if row < len(self.cache.lengths) else 0
+
+    def rollback(self, row: int, length: int) -> None:
+        """Forget a row's positions from `length` on."""
+        if length > self.length(row):
+            raise ValueError(f"row {row} holds {self.length(row)} positions, fewer than {length}")
+        if row < len(self.cache.lengths):
+            self.cache.lengths[row] = length
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        rows: Sequence[int],
+        tokens: Tensor,
+        counts: Sequence[int] | None = None,
+        hidden_layers: tuple[int, ...] = (-1,),
+    ) -> Tensor:
+        """Append tokens to rows and run the model over them.
+
+        Args:
+            rows: B row numbers.
+            tokens: int64 [B, T]; row b's first counts[b] are real, the rest padding.
+            counts: Real tokens of each row; None when all are. The rows' lengths grow by these.
+            hidden_layers: Which hidden states to return, side by side; -1 is the final
+                normalised one.
+
+        Returns:
+            float [B, T, H * len(hidden_layers)]; padding positions hold no meaning.
+        """
+        width = tokens.shape[1]
+        window = self.cache.open(rows, width, self.device)
+        output = self.decoder(
+            input_ids=tokens,
+            attention_mask=self._mask(window),
+            position_ids=window.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            output_hidden_states=hidden_layers != (-1,),
+        )
+        for index, row in enumerate(rows):
+            self.cache.lengths[row] += width if counts is None else counts[index]
+        if hidden_layers == (-1,):
+            hidden: Tensor = output.last_hidden_state
+            return hidden
+        states = (*output.hidden_states[:-1], output.last_hidden_state)
+        return torch.cat([states[layer] for layer in hidden_layers], dim=-1)
+
+    def _mask(self, window: Window) -> Tensor | dict[str, Tensor]:
+        """Which keys each query sees: bool [B, 1, T, end], per layer type where they differ."""
+        keys = torch.arange(window.end, device=self.device)
+        queries = window.positions[:, None, :, None]
+        full = keys <= queries
+        if self.sliding_window is None:
+            return full
+        sliding = full & (keys > queries - self.sliding_window)
+        if not self.mixed_layers:
+            return sliding
+        return {"full_attention": full, "sliding_attention": sliding}
+
+
+def _sliding_window(config: Any) -> int | None:
+    """The attention window, or None when every layer sees everything."""
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types is not None and "sliding_attention" not in layer_types:
+        return None
+    if layer_types is None and getattr(config, "use_sliding_window", True) is False:
+        return None
+    window: int | None = getattr(config, "sliding_window", None)
+    return window

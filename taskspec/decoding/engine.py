@@ -1,0 +1,210 @@
+"""The one decoding loop: draft k, one target pass over k + 1 positions, verify, commit.
+
+Plain decoding is the same loop with k = 0. Rows of a batch have lengths, drafts and draft
+lengths of their own and do not influence each other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from taskspec.decoding.cached_model import CachedModel
+from taskspec.decoding.drafting import Drafts, draft_batch
+from taskspec.decoding.records import Generation, Request, StepRecord
+from taskspec.decoding.row import Row
+from taskspec.decoding.sampling import probabilities_per_row, sample
+from taskspec.errors import DecodingError
+from taskspec.interfaces import Drafter, Target, Verdict, Verifier
+
+Emit = Callable[[str, Sequence[int]], None]
+
+
+class Engine:
+    """Decodes requests with one target, a pool of drafters and one verifier.
+
+    Args:
+        target: The model whose distribution the answers have.
+        verifier: Decides which drafted tokens stand.
+        drafters: The pool, by the name that requests use.
+        keep_hidden: Keep the final hidden state and log-normalizer of every answer token, as
+            teacher signal for alignment.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        verifier: Verifier,
+        drafters: Mapping[str, Drafter] | None = None,
+        keep_hidden: bool = False,
+    ) -> None:
+        self.target = target
+        self.verifier = verifier
+        self.drafters = dict(drafters or {})
+        self.keep_hidden = keep_hidden
+        self.model = CachedModel(target.model, target.head)
+        wanted = {drafter.hidden_layers for drafter in self.drafters.values()} - {()}
+        if len(wanted) > 1:
+            raise DecodingError(
+                f"the drafters want different target hidden states {sorted(wanted)}; "
+                "decode them with separate engines"
+            )
+        self.hidden_layers = (-1, *wanted.pop()) if wanted else (-1,)
+
+    def generate(
+        self, requests: Sequence[Request], batch_size: int = 1, on_emit: Emit | None = None
+    ) -> list[Generation]:
+        """Answer requests, `batch_size` at a time, admitting a new one whenever a row ends.
+
+        Args:
+            requests: What to answer.
+            batch_size: Rows decoded together.
+            on_emit: Called with the request id and its new tokens after every pass.
+
+        Returns:
+            One generation per request, in the order of the requests.
+
+        Raises:
+            DecodingError: For a request that cannot be decoded as asked; nothing is decoded.
+        """
+        for request in requests:
+            self._check(request)
+        done = {result.id: result for result in self._run(requests, batch_size, on_emit)}
+        return [done[request.id] for request in requests]
+
+    def _run(
+        self, requests: Sequence[Request], batch_size: int, on_emit: Emit | None
+    ) -> Iterator[Generation]:
+        queue = deque(requests)
+        slots = list(range(batch_size))[::-1]
+        active: list[Row] = []
+        try:
+            while queue or active:
+                admitted = []
+                while queue and slots:
+                    admitted.append(self._new_row(queue.popleft(), slots.pop()))
+                before = {id(row): len(row.tokens) for row in active}
+                if admitted:
+                    self._prefill(admitted)
+                    active = sorted([*active, *admitted], key=lambda row: row.slot)
+                else:
+                    self._step(active)
+                for row in active:
+                    new = row.tokens[before.get(id(row), 0) :]
+                    if on_emit is not None and new:
+                        on_emit(row.request.id, new)
+                for row in [row for row in active if row.finish is not None]:
+                    active.remove(row)
+                    slots.append(row.slot)
+                    self._release(row)
+                    yield row.result()
+        finally:
+            for row in active:
+                self._release(row)
+
+    def _new_row(self, request: Request, slot: int) -> Row:
+        return Row(request, slot, self.target.eos_token_ids, self.target.context_length)
+
+    def _release(self, row: Row) -> None:
+        self.model.rollback(row.slot, 0)
+        if row.drafting and row.request.draft is not None:
+            self.drafters[row.request.draft.draft].stop(row.slot)
+
+    @torch.inference_mode()
+    def _prefill(self, rows: list[Row]) -> None:
+        """Run the prompts (right-padded), emit each row's first token, start the drafts."""
+        prompts = [row.request.prompt for row in rows]
+        counts = [len(prompt) for prompt in prompts]
+        tokens = torch.zeros(len(rows), max(counts), dtype=torch.int64)
+        for index, prompt in enumerate(prompts):
+            tokens[index, : counts[index]] = torch.tensor(prompt)
+        slots = [row.slot for row in rows]
+        states = self.model.forward(
+            slots, tokens.to(self.target.device), counts, self.hidden_layers
+        )
+        last = states[torch.arange(len(rows)), torch.tensor(counts) - 1, : self.target.hidden_size]
+        logits = self.model.head(last[:, None])
+        probs = probabilities_per_row(logits, [row.request.sampling for row in rows])[:, 0]
+        noise = torch.cat([row.noise(1) for row in rows]).to(probs.device)
+        first = sample(probs, noise).tolist()
+        for index, row in enumerate(rows):
+            if self.keep_hidden:
+                self._keep(row, last[index : index + 1], logits[index])
+            row.emit([first[index]])
+            choice = row.request.draft
+            if choice is not None and row.finish is None:
+                drafter = self.drafters[choice.draft]
+                row.drafting = True
+                drafter.start(
+                    row.slot,
+                    (*prompts[index], first[index]),
+                    row.request.sampling,
+                    self._extra(states[index, : counts[index]]) if drafter.hidden_layers else None,
+                    choice.adapter,
+                )
+
+    @torch.inference_mode()
+    def _step(self, rows: list[Row]) -> None:
+        """Draft, verify, commit once for every active row."""
+        drafts = draft_batch(rows, self.drafters, self.target)
+        pending = torch.tensor([[row.tokens[-1]] for row in rows], device=self.target.device)
+        tokens = torch.cat([pending, drafts.tokens], dim=1)  # [B, 1 + K]
+        slots = [row.slot for row in rows]
+        states = self.model.forward(slots, tokens, None, self.hidden_layers)  # [B, 1 + K, H..]
+        hidden = states[..., : self.target.hidden_size]
+        logits = self.model.head(hidden)  # [B, 1 + K, V]
+        probs = probabilities_per_row(logits, [row.request.sampling for row in rows])
+        verdict = self.verifier.verify(
+            drafts.tokens, drafts.lengths, drafts.probs, probs, drafts.verify_noise
+        )
+        emitted = self._commit(rows, drafts, verdict)
+        if self.keep_hidden:
+            for index, (row, count) in enumerate(zip(rows, emitted, strict=True)):
+                self._keep(row, hidden[index, :count], logits[index, :count])
+        extra = self._extra(states) if len(self.hidden_layers) > 1 else None
+        drafts.commit(rows, self.drafters, emitted, extra)
+
+    def _commit(self, rows: list[Row], drafts: Drafts, verdict: Verdict) -> list[int]:
+        """Emit accepted and next tokens, roll the target's cache back to what stands."""
+        accepted, following = verdict.accepted.tolist(), verdict.next_token.tolist()
+        proposed, lengths = drafts.tokens.tolist(), drafts.lengths.tolist()
+        emitted = []
+        for index, row in enumerate(rows):
+            stands = proposed[index][: accepted[index]]
+            count = row.emit([*stands, following[index]])
+            emitted.append(count)
+            row.steps.append(StepRecord(lengths[index], min(accepted[index], count), count))
+            self.model.rollback(row.slot, row.cached)
+        return emitted
+
+    def _keep(self, row: Row, hidden: Tensor, logits: Tensor) -> None:
+        row.hidden.append(hidden.cpu())
+        row.log_normalizer.append(torch.logsumexp(logits.float(), dim=-1).cpu())
+
+    def _extra(self, states: Tensor) -> Tensor:
+        return states[..., self.target.hidden_size :]
+
+    def _check(self, request: Request) -> None:
+        """Refuse what cannot be decoded as asked, before any work."""
+        if not request.prompt:
+            raise DecodingError(f"request {request.id}: the prompt has no tokens; send some text")
+        if request.max_new_tokens < 1:
+            raise DecodingError(f"request {request.id}: max_new_tokens must be at least 1")
+        if len(request.prompt) >= self.target.context_length:
+            raise DecodingError(
+                f"request {request.id}: the prompt has {len(request.prompt)} tokens, the model's "
+                f"context holds {self.target.context_length}; shorten the prompt"
+            )
+        if request.draft is not None and request.draft.draft not in self.drafters:
+            raise DecodingError(
+                f"request {request.id}: no draft named '{request.draft.draft}' was loaded; "
+                f"loaded: {', '.join(sorted(self.drafters)) or 'none'}"
+            )
+        if not (self.verifier.samples or request.sampling.greedy):
+            raise DecodingError(
+                f"request {request.id}: verifier '{self.verifier.name}' is for greedy decoding "
+                "only; use temperature 0 or another verifier, such as 'rejection'"
+            )

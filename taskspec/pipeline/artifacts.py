@@ -1,0 +1,134 @@
+"""Stage folders: written whole or not at all, and checked when read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskspec.errors import ArtifactError
+
+DONE = "done.json"
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-serialisable value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_atomically(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ArtifactError: When the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing; run the recipe again to make it") from None
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path} is damaged ({error}); remove its folder and run the recipe again"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Done:
+    """The mark of a finished stage.
+
+    Attributes:
+        fingerprint: What the stage's result depends on.
+        files: SHA-256 of every file, by path relative to the stage's folder.
+        seconds: How long the stage worked, interruptions included.
+    """
+
+    fingerprint: str
+    files: Mapping[str, str]
+    seconds: float
+
+
+def read_done(folder: Path) -> Done | None:
+    """The mark of a finished stage, or None."""
+    path = folder / DONE
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    return Done(value["fingerprint"], value["files"], value["seconds"])
+
+
+def check_files(folder: Path, done: Done) -> None:
+    """Make sure a finished stage's files are what the stage wrote.
+
+    Raises:
+        ArtifactError: Naming the first file that was altered or removed.
+    """
+    for name, expected in done.files.items():
+        path = folder / name
+        if not path.is_file() or file_digest(path) != expected:
+            raise ArtifactError(
+                f"{path} was {'altered' if path.is_file() else 'removed'} after its stage "
+                f"finished; remove {folder} to make that stage again"
+            )
+
+
+@contextmanager
+def working_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
+    """Work on a stage: yields a folder beside `folder`, which takes its place at the end.
+
+    What an interrupted attempt with the same fingerprint left there is kept, so that a stage
+    can go on from its own partial results; another fingerprint's leavings are removed. On
+    success every file's digest goes into the mark and the folder is moved into place.
+    """
+    work = folder.with_name(f".{folder.name}.partial")
+    marker = work / ".fingerprint"
+    if work.exists() and not (marker.is_file() and marker.read_text() == fingerprint):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    clock = work / ".seconds"
+    spent = float(clock.read_text()) if clock.is_file() else 0.0
+    write_atomically(marker, fingerprint)
+    started = time.monotonic()
+    try:
+        yield work
+    except BaseException:
+        write_atomically(clock, str(spent + time.monotonic() - started))
+        raise
+    seconds = spent + time.monotonic() - started
+    marker.unlink()
+    clock.unlink(missing_ok=True)
+    files = {
+        path.relative_to(work).as_posix(): file_digest(path)
+        for path in sorted(work.rglob("*"))
+        if path.is_file()
+    }
+    write_json(
+        work / DONE, {"fingerprint": fingerprint, "files": files, "seconds": round(seconds, 3)}
+    )
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(work, folder)
