@@ -1,0 +1,259 @@
+"""Draft with a small causal language model: cut from the target, or loaded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from taskspec.decoding.cached_model import CachedModel
+from taskspec.decoding.sampling import probabilities_per_row, sample
+from taskspec.errors import ModelError
+from taskspec.interfaces import (
+    DraftCorpus,
+    Proposal,
+    Sampling,
+    Target,
+    TeacherSignal,
+    TrainableDrafter,
+    TrainingBatch,
+    option,
+)
+from taskspec.models.cutting import (
+    choose_layers,
+    choose_vocabulary,
+    cut_language_model,
+    load_cut_model,
+    save_cut_model,
+)
+from taskspec.models.loading import load_language_model
+from taskspec.models.tokenizers import check_same_tokenizer
+from taskspec.training.attention import attention_masks
+
+
+@dataclass(frozen=True)
+class CausalLMOptions:
+    """Options of `causal-lm`."""
+
+    model: str | None = option(
+        None, "Model to load: catalog name, hub id or folder. Null cuts the draft from the target."
+    )
+    layers: int = option(4, "Layers kept when cutting from the target; first and last ones stay.")
+    vocabulary: int = option(
+        0, "Output tokens kept: the most frequent of the corpus; 0 keeps the whole vocabulary."
+    )
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError("layers must be at least 1")
+        if self.vocabulary < 0:
+            raise ValueError("vocabulary must be 0 (all) or positive")
+
+
+@dataclass
+class _Row:
+    """A request: its text with what is drafted, and how much of it is decided."""
+
+    tokens: list[int]
+    sampling: Sampling
+    adapter: str | None
+    proposed_from: int
+
+
+class CausalLM(TrainableDrafter):
+    """A small language model with a KV cache of its own; adapters are merged copies of its layers.
+
+    Autoregressive drafting as in Leviathan et al. 2023 (arXiv 2211.17192, algorithm 1). An output
+    head trimmed to frequent tokens follows FR-Spec (arXiv 2502.14856).
+    """
+
+    name = "causal-lm"
+    Options = CausalLMOptions
+
+    def __init__(
+        self,
+        options: CausalLMOptions | None = None,
+        model: nn.Module | None = None,
+        vocabulary: Tensor | None = None,
+    ) -> None:
+        super().__init__(options)
+        self._module = model
+        self._vocabulary = vocabulary
+        self._adapted: dict[str, nn.Module] = {}
+        self._running: dict[str | None, CachedModel] = {}
+        self._rows: dict[int, _Row] = {}
+
+    @classmethod
+    def build(cls, target: Target, corpus: DraftCorpus, options: CausalLMOptions) -> Self:
+        """Cut the draft from the target, or load it and check that it speaks the same tokens.
+
+        Raises:
+            ModelError: When the model has another tokenizer or fewer layers than asked for.
+        """
+        source: Any = target.model
+        layers: Sequence[int] | int
+        if options.model is not None:
+            loaded = load_language_model(
+                options.model, str(target.dtype).removeprefix("torch."), str(target.device)
+            )
+            check_same_tokenizer(target.tokenizer, loaded.tokenizer)
+            source = loaded.model
+            layers = source.config.get_text_config().num_hidden_layers
+        else:
+            total = source.config.get_text_config().num_hidden_layers
+            if options.layers > total:
+                raise ModelError(
+                    f"causal-lm: layers={options.layers}, but the target has {total}; "
+                    f"choose at most {total}"
+                )
+            layers = choose_layers(total, options.layers)
+        vocabulary = None
+        if 0 < options.vocabulary < target.vocabulary_size:
+            vocabulary = choose_vocabulary(
+                [*corpus.answers, *corpus.prompts],
+                options.vocabulary,
+                target.vocabulary_size,
+                always=target.eos_token_ids,
+            )
+        return cls(options, cut_language_model(source, layers, vocabulary), vocabulary)
+
+    @classmethod
+    def load(cls, folder: Path, target: Target, options: CausalLMOptions) -> Self:
+        """Load the saved model in the target's dtype, onto its device."""
+        model, vocabulary = load_cut_model(folder, target.dtype, target.device)
+        return cls(options, model, vocabulary)
+
+    def save(self, folder: Path) -> None:
+        """Write model, configuration and vocabulary as safetensors and JSON."""
+        save_cut_model(self.module, self._vocabulary, folder)
+
+    @property
+    def module(self) -> nn.Module:
+        """The draft model."""
+        assert self._module is not None, "build or load the drafter first"
+        return self._module
+
+    @module.setter
+    def module(self, module: nn.Module) -> None:
+        self._module = module
+        self._running.clear()
+
+    @property
+    def needs_recovery(self) -> bool:
+        """True when cut from the target: the layers have never seen each other."""
+        options: CausalLMOptions = self.options
+        return options.model is None
+
+    @property
+    def vocabulary(self) -> Tensor | None:
+        """int64 [Vd] target ids of the output head's rows."""
+        return self._vocabulary
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load a PEFT adapter, merged into a copy that shares the embeddings."""
+        from peft import PeftModel
+
+        untyped: Any = self.module
+        embeddings = untyped.get_input_embeddings()
+        base = copy.deepcopy(self.module, memo={id(embeddings): embeddings})
+        self._adapted[name] = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
+
+    def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
+        """Logits [M, Vd] at the trained positions; the teacher's states are not used."""
+        model: Any = self.module
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        decoder = model.get_decoder()
+        hidden = decoder(
+            input_ids=batch.tokens,
+            attention_mask=attention_masks(batch, decoder.config),
+            position_ids=batch.positions,
+            use_cache=False,
+        ).last_hidden_state
+        logits: Tensor = model.get_output_embeddings()(hidden[batch.trained])
+        return logits
+
+    def start(
+        self,
+        row: int,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        hidden: Tensor | None = None,
+        adapter: str | None = None,
+    ) -> None:
+        """Run the prompt, all but its last token."""
+        self._rows[row] = _Row(list(prompt), sampling, adapter, len(prompt))
+        model = self._model(adapter)
+        model.rollback(row, 0)
+        if len(prompt) > 1:
+            model.forward([row], torch.tensor([prompt[:-1]], device=model.device))
+
+    @torch.inference_mode()
+    def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
+        """Draft k[b] tokens for each row, one forward pass per token."""
+        width, greedy = max(k), all(self._rows[row].sampling.greedy for row in rows)
+        tokens = torch.zeros(len(rows), width, dtype=torch.int64)
+        size = len(self._vocabulary) if self._vocabulary is not None else None
+        probs: Tensor | None = None
+        for adapter in dict.fromkeys(self._rows[row].adapter for row in rows):
+            model = self._model(adapter)
+            mine = [index for index, row in enumerate(rows) if self._rows[row].adapter == adapter]
+            for place in range(width):
+                active = [index for index in mine if k[index] > place]
+                if not active:
+                    break
+                logits = self._next_logits(model, [rows[index] for index in active])
+                if greedy:
+                    choice = logits.argmax(-1)
+                else:
+                    samplings = [self._rows[rows[index]].sampling for index in active]
+                    q = probabilities_per_row(logits[:, None], samplings)[:, 0]
+                    choice = sample(q, noise[active, place].to(q.device))
+                    if probs is None:
+                        probs = q.new_zeros(len(rows), width, size or q.shape[-1])
+                    probs[active, place] = q
+                if self._vocabulary is not None:
+                    choice = self._vocabulary[choice]
+                for index, token in zip(active, choice.tolist(), strict=True):
+                    self._rows[rows[index]].tokens.append(token)
+                    tokens[index, place] = token
+        return Proposal(tokens, torch.tensor(list(k)), probs, self._vocabulary)
+
+    def _next_logits(self, model: CachedModel, rows: Sequence[int]) -> Tensor:
+        """Feed each row the tokens its cache lacks; logits [B, Vd] of what comes next."""
+        missing = [self._rows[row].tokens[model.length(row) :] for row in rows]
+        counts = [len(each) for each in missing]
+        width = max(counts)
+        padded = [each + [0] * (width - len(each)) for each in missing]
+        hidden = model.forward(rows, torch.tensor(padded, device=model.device), counts)
+        last = hidden[torch.arange(len(rows)), torch.tensor(counts) - 1]
+        return model.head(last)
+
+    def commit(
+        self, rows: Sequence[int], tokens: Tensor, counts: Tensor, hidden: Tensor | None = None
+    ) -> None:
+        """Keep what agrees with the emitted tokens, drop the rest from text and cache."""
+        for row, emitted, count in zip(rows, tokens.tolist(), counts.tolist(), strict=True):
+            state = self._rows[row]
+            stands = state.proposed_from + count - 1
+            model = self._model(state.adapter)
+            model.rollback(row, min(model.length(row), stands))
+            state.tokens[state.proposed_from :] = emitted[:count]
+            state.proposed_from = len(state.tokens)
+
+    def stop(self, row: int) -> None:
+        """Forget the row."""
+        state = self._rows.pop(row, None)
+        if state is not None:
+            self._model(state.adapter).rollback(row, 0)
+
+    def _model(self, adapter: str | None) -> CachedModel:
+        """The running model of an adapter, made on first use."""
+        if adapter not in self._running:
+            module: Any = self.module if adapter is None else self._adapted[adapter]
+            self._running[adapter] = CachedModel(module, module.get_output_embeddings())
+        return self._running[adapter]

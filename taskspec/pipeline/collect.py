@@ -1,0 +1,183 @@
+"""Stage 1: the target answers the prompts, and leaves its teacher signal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
+from taskspec.corpus.examples import Example, Message
+from taskspec.corpus.readers import read_examples
+from taskspec.corpus.splits import split_examples
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import Generation, Request
+from taskspec.errors import CorpusError
+from taskspec.interfaces import Sampling
+from taskspec.models.loading import model_fingerprint
+from taskspec.pipeline.artifacts import read_json, write_json
+from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.verifiers import plain_verifier
+from taskspec.pipeline.progress import progress
+from taskspec.pipeline.stage import Stage
+from taskspec.recipe.corpus_path import corpus_digest, corpus_file
+
+EXAMPLES = "examples.json"
+_SHARD_BATCHES = 4
+
+
+class Collect(Stage):
+    """Answers the training and validation prompts greedily; held-out prompts are not touched.
+
+    Besides the answers it keeps the target's final hidden state and log-normalizer of every
+    answer token, from which the target's whole distribution can be recomputed exactly. For
+    drafts cut from the target it samples free text: the target itself opens and continues a
+    conversation, on nobody's prompts.
+    """
+
+    name = "collect"
+
+    def settings(self, context: RunContext) -> Any:
+        """Target, prompts and how they are answered."""
+        recipe = context.recipe
+        return {
+            "target": plain(recipe.target),
+            "weights": model_fingerprint(recipe.target.model),
+            "corpus": plain(recipe.corpus),
+            "content": corpus_digest(context.loaded),
+            "collect": plain(recipe.collect),
+            "seed": recipe.seed,
+        }
+
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Write `examples.json`, `answers-*.safetensors` and `free-*.safetensors`."""
+        recipe = context.recipe
+        examples = split_examples(
+            read_examples(corpus_file(context.loaded)), recipe.corpus, recipe.seed
+        )
+        requests = self._requests(context, examples)
+        write_json(folder / EXAMPLES, [_as_json(example) for example in examples])
+        answers = _answer(context, folder, "answers", requests, "answering prompts")
+        free = _answer(context, folder, "free", self._free_requests(context), "sampling free text")
+        tokens = sum(len(answer.answer_ids) for answer in answers)
+        counts = {split: sum(e.split == split for e in examples) for split in _SPLITS}
+        return (
+            f"{counts['train']} training, {counts['validation']} validation, {counts['test']} "
+            f"held-out prompts; {tokens:,} answer tokens, "
+            f"{sum(len(text.answer_ids) for text in free):,} tokens of free text"
+        )
+
+    def _requests(self, context: RunContext, examples: Sequence[Example]) -> list[Request]:
+        """Requests for training and validation prompts, shortest first within each shard's reach.
+
+        Every split's prompts are checked for length, so that evaluation cannot fail on one later.
+        """
+        config = context.recipe.collect
+        requests, too_long = [], []
+        for example in examples:
+            ids = context.target.chat_ids(example.messages, context.recipe.target.system)
+            most = min(config.max_prompt_tokens, context.target.context_length - 1)
+            if len(ids) > most:
+                too_long.append(f"{example.id} ({len(ids)})")
+            elif example.split != "test":
+                requests.append(Request(example.id, ids, config.max_new_tokens))
+        if too_long:
+            shown = ", ".join(too_long[:5]) + (", ..." if len(too_long) > 5 else "")
+            raise CorpusError(
+                f"{len(too_long)} prompts have more than {most} tokens: {shown}; shorten them or "
+                "raise collect.max_prompt_tokens (at most the model's context, "
+                f"{context.target.context_length})"
+            )
+        return sorted(requests, key=lambda request: len(request.prompt))
+
+    def _free_requests(self, context: RunContext) -> list[Request]:
+        config, prefix = context.recipe.collect, context.target.free_text_prefix()
+        length = min(256, context.target.context_length - len(prefix))
+        count = -(-config.free_text_tokens // length)
+        seed = context.recipe.seed * 1_000_003
+        return [
+            Request(
+                f"free-{index:05d}",
+                prefix,
+                length,
+                Sampling(temperature=1.0),
+                seed=seed + index,
+                ignore_eos=True,
+            )
+            for index in range(count)
+        ]
+
+
+_SPLITS = ("train", "validation", "test")
+
+
+def _answer(
+    context: RunContext, folder: Path, name: str, requests: Sequence[Request], label: str
+) -> list[StoredAnswer]:
+    """Decode requests shard by shard; shards that an interrupted attempt wrote are kept."""
+    batch = context.recipe.collect.batch_size
+    size = batch * _SHARD_BATCHES
+    shards = [requests[start : start + size] for start in range(0, len(requests), size)]
+    answers: list[StoredAnswer] = []
+    finished = [path for i in range(len(shards)) if (path := _shard(folder, name, i)).exists()]
+    with progress(context.console, label, len(requests), len(finished) * size) as advance:
+        for index, shard in enumerate(shards):
+            path = _shard(folder, name, index)
+            if not path.exists():
+                write_answers(path, _decode(context, shard, batch))
+                advance(len(shard))
+            answers.extend(read_answers(path))
+    return answers
+
+
+def _shard(folder: Path, name: str, index: int) -> Path:
+    return folder / f"{name}-{index:04d}.safetensors"
+
+
+def _decode(context: RunContext, requests: Sequence[Request], batch: int) -> list[StoredAnswer]:
+    greedy = requests[0].sampling.greedy
+    engine = Engine(context.target, plain_verifier(context.registry, greedy), keep_hidden=True)
+    generations = engine.generate(requests, batch)
+    return [_store(r, g) for r, g in zip(requests, generations, strict=True)]
+
+
+def _store(request: Request, generation: Generation) -> StoredAnswer:
+    return StoredAnswer(
+        id=request.id,
+        prompt_ids=request.prompt,
+        answer_ids=generation.tokens,
+        finished=generation.finish == "eos",
+        hidden=generation.hidden,
+        log_normalizer=generation.log_normalizer,
+    )
+
+
+def _as_json(example: Example) -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "split": example.split,
+        "task": example.task,
+        "messages": [{"role": m.role, "content": m.content} for m in example.messages],
+    }
+
+
+def load_examples(folder: Path) -> list[Example]:
+    """The run's prompts with their splits, from the stage's folder."""
+    return [
+        Example(
+            id=row["id"],
+            messages=tuple(Message(m["role"], m["content"]) for m in row["messages"]),
+            split=row["split"],
+            task=row["task"],
+        )
+        for row in read_json(folder / EXAMPLES)
+    ]
+
+
+def load_answers(folder: Path, name: str = "answers") -> dict[str, StoredAnswer]:
+    """Stored answers (or `free` text) by prompt id, from the stage's folder."""
+    return {
+        answer.id: answer
+        for path in sorted(folder.glob(f"{name}-*.safetensors"))
+        for answer in read_answers(path)
+    }

@@ -1,0 +1,122 @@
+"""Stage 4: the pool of drafts, before any task is known to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from taskspec.corpus.answers import StoredAnswer
+from taskspec.errors import CorpusError
+from taskspec.interfaces import DraftCorpus, Drafter, TrainableDrafter
+from taskspec.pipeline.artifacts import digest, working_folder
+from taskspec.pipeline.collect import load_answers
+from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.encode import known_examples
+from taskspec.pipeline.partition import load_tasks
+from taskspec.pipeline.stage import Stage
+from taskspec.pipeline.teaching import teach
+from taskspec.recipe.plugins import make_plugin_options
+from taskspec.recipe.schema import PluginChoice
+
+
+class Draft(Stage):
+    """Builds every draft of the pool.
+
+    A draft cut from the target knows nothing after the cut; it is recovered by distillation on
+    text sampled freely from the target, with as many tokens as all task alignment together. The
+    result is the vanilla draft of the benchmark and the base of the aligned ones.
+    """
+
+    name = "draft"
+    needs = ("collect", "partition")
+
+    def settings(self, context: RunContext) -> Any:
+        """The pool, how cut drafts are recovered, and the seed."""
+        recipe = context.recipe
+        return {
+            "pool": {
+                name: context.plugin_identity("drafter", choice)
+                for name, choice in recipe.draft.pool.items()
+            },
+            "recovery": context.plugin_identity("aligner", recipe.align.recovery),
+            "tokens": recipe.align.tokens,
+            "learning_rate": recipe.align.recovery_learning_rate,
+            "training": training_settings(context),
+            "seed": recipe.seed,
+        }
+
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Write one folder per draft of the pool."""
+        answers = train_answers(context)
+        corpus = DraftCorpus(
+            prompts=[answer.prompt_ids for answer in answers],
+            answers=[answer.answer_ids for answer in answers],
+        )
+        lines = []
+        for name, choice in context.recipe.draft.pool.items():
+            identity = digest([self.settings(context), name])
+            if not (folder / name).exists():
+                with working_folder(folder / name, identity) as work:
+                    lines.append(self._build(context, work, name, choice, corpus))
+            else:
+                lines.append(f"{name}: kept")
+        return "; ".join(lines)
+
+    def _build(
+        self,
+        context: RunContext,
+        work: Path,
+        name: str,
+        choice: PluginChoice,
+        corpus: DraftCorpus,
+    ) -> str:
+        drafter_class = context.registry.get("drafter", choice.use)
+        assert issubclass(drafter_class, Drafter)
+        options = make_plugin_options(context.registry, "drafter", choice)
+        drafter = drafter_class.build(context.target, corpus, options)
+        line = f"{name}: {choice.use}"
+        if isinstance(drafter, TrainableDrafter) and drafter.needs_recovery:
+            free = list(load_answers(context.stage_folders["collect"], "free").values())
+            if not free:
+                raise CorpusError(
+                    f"draft '{name}' is cut from the target and must be recovered on free text, "
+                    "but collect.free_text_tokens is 0; raise it (40000 is a good start)"
+                )
+            recipe = context.recipe
+            tasks = load_tasks(context.stage_folders["partition"])
+            report = teach(
+                context,
+                work / "training",
+                drafter,
+                recipe.align.recovery,
+                free,
+                tokens=recipe.align.tokens * len(tasks.names),
+                learning_rate=recipe.align.recovery_learning_rate,
+                label=f"recovering {name}",
+            )
+            line += f", recovered on {report.tokens:,} tokens in {report.seconds:.0f} s"
+        (work / "draft").mkdir(exist_ok=True)
+        drafter.save(work / "draft")
+        return line
+
+
+def train_answers(context: RunContext) -> list[StoredAnswer]:
+    """Answers to the training prompts, in the corpus's order."""
+    stored = load_answers(context.stage_folders["collect"])
+    return [stored[e.id] for e in known_examples(context) if e.split == "train"]
+
+
+def training_settings(context: RunContext) -> Any:
+    """What every training run of the recipe shares, for fingerprints."""
+    align = context.recipe.align
+    return {
+        "batch_tokens": align.batch_tokens,
+        "warmup": align.warmup,
+        "weight_decay": align.weight_decay,
+        "trainer": plain(align.trainer),
+    }
+
+
+def draft_folder(context: RunContext, name: str) -> Path:
+    """Where a draft of the pool was saved."""
+    return context.stage_folders["draft"] / name / "draft"

@@ -1,0 +1,67 @@
+"""Stage 2: texts become vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from taskspec.corpus.examples import Example
+from taskspec.interfaces import Encoder
+from taskspec.pipeline.collect import load_answers, load_examples
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.stage import Stage
+from taskspec.recipe.plugins import make_plugin
+
+
+class Encode(Stage):
+    """Encodes the training and validation prompts, with their answers if the recipe says so."""
+
+    name = "encode"
+    needs = ("collect",)
+
+    def settings(self, context: RunContext) -> Any:
+        """The encoder and the text it reads."""
+        choice = context.recipe.encode
+        return {"encoder": context.plugin_identity("encoder", choice), "text": choice.text}
+
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Write `encoder/` and `vectors.safetensors` (one float32 row per prompt, in order)."""
+        examples = known_examples(context)
+        texts = partition_texts(context, examples)
+        encoder = make_plugin(context.registry, "encoder", context.recipe.encode)
+        assert isinstance(encoder, Encoder)
+        encoder.fit([t for t, e in zip(texts, examples, strict=True) if e.split == "train"])
+        vectors = encoder.encode(texts)
+        (folder / "encoder").mkdir(exist_ok=True)
+        encoder.save(folder / "encoder")
+        save_file({"vectors": vectors.astype(np.float32)}, folder / "vectors.safetensors")
+        return f"{len(texts)} texts, {vectors.shape[1]} dimensions, by {encoder.name}"
+
+
+def known_examples(context: RunContext) -> list[Example]:
+    """The training and validation prompts, in the corpus's order."""
+    examples = load_examples(context.stage_folders["collect"])
+    return [example for example in examples if example.split != "test"]
+
+
+def partition_texts(context: RunContext, examples: list[Example]) -> list[str]:
+    """What the encoder reads of each prompt."""
+    prompts = [example.prompt_text for example in examples]
+    if context.recipe.encode.text == "prompt":
+        return prompts
+    answers = load_answers(context.stage_folders["collect"])
+    tokenizer = context.target.tokenizer
+    return [
+        prompt + "\n" + tokenizer.decode(answers[e.id].answer_ids, skip_special_tokens=True)
+        for prompt, e in zip(prompts, examples, strict=True)
+    ]
+
+
+def load_vectors(folder: Path) -> NDArray[np.float32]:
+    """The stage's vectors, float32 [N, D]."""
+    vectors: NDArray[np.float32] = load_file(folder / "vectors.safetensors")["vectors"]
+    return vectors

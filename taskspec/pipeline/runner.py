@@ -1,0 +1,108 @@
+"""Runs the stages of a recipe in order, skipping those whose result stands."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from taskspec.errors import ArtifactError
+from taskspec.pipeline.artifacts import (
+    check_files,
+    read_done,
+    working_folder,
+    write_atomically,
+    write_json,
+)
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.environment import describe_environment
+from taskspec.pipeline.stage import Stage
+from taskspec.recipe.loading import LoadedRecipe
+from taskspec.registry import Registry
+
+SUMMARY = "summary.txt"
+
+
+def run_stages(
+    stages: Sequence[Stage], loaded: LoadedRecipe, registry: Registry, console: Console
+) -> RunContext:
+    """Bring a run's folder up to date with its recipe.
+
+    Args:
+        stages: The stages in order.
+        loaded: The recipe.
+        registry: The plugins.
+        console: Where progress is shown.
+
+    Returns:
+        The run's context; its folder holds every stage's result.
+
+    Raises:
+        ArtifactError: When the folder cannot be written, is in use by another process, or a
+            finished stage was altered.
+    """
+    folder = Path(loaded.recipe.runs) / loaded.recipe.name
+    context = RunContext(loaded, registry, folder, console)
+    with _locked(folder):
+        if loaded.recipe.threads is not None:
+            import torch
+
+            torch.set_num_threads(loaded.recipe.threads)
+        write_atomically(folder / "recipe.yaml", loaded.text)
+        environment = describe_environment(registry)
+        write_json(folder / "provenance.json", {"argv": sys.argv, **environment})
+        fingerprints: dict[str, str] = {}
+        for number, stage in enumerate(stages, start=1):
+            stage_folder = folder / "stages" / f"{number:02d}-{stage.name}"
+            context.stage_folders[stage.name] = stage_folder
+            fingerprints[stage.name] = stage.fingerprint(context, fingerprints)
+            _bring_up_to_date(stage, stage_folder, fingerprints[stage.name], context)
+    return context
+
+
+def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: RunContext) -> None:
+    console, hook = context.console, context.registry.hook
+    hook.taskspec_stage_started(stage=stage.name, folder=folder)
+    done = read_done(folder)
+    skipped = done is not None and done.fingerprint == fingerprint
+    if skipped and done is not None:
+        check_files(folder, done)
+        note = f"finished before, took {done.seconds:.0f} s"
+    else:
+        console.print(f"[bold]{folder.name}[/bold]", highlight=False)
+        with working_folder(folder, fingerprint) as work:
+            write_atomically(work / SUMMARY, stage.run(context, work) + "\n")
+        done = read_done(folder)
+        note = f"{done.seconds:.0f} s" if done is not None else ""
+    summary = (folder / SUMMARY).read_text(encoding="utf-8").strip()
+    console.print(f"[bold]{folder.name}[/bold] {summary} [dim]({note})[/dim]", highlight=False)
+    hook.taskspec_stage_finished(stage=stage.name, folder=folder, skipped=skipped)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder, made if need be, against other processes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write the run folder {folder} ({error.strerror}); "
+            "choose another place with runs=FOLDER"
+        ) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtifactError(
+                f"{folder} is in use by another taskspec process; wait for it, "
+                "or choose another name with name=NAME"
+            ) from None
+        yield
+    finally:
+        os.close(lock)

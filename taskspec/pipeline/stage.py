@@ -1,0 +1,48 @@
+"""The contract of a stage."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from taskspec.pipeline.artifacts import digest
+from taskspec.pipeline.context import RunContext
+
+
+class Stage(ABC):
+    """One step of a run. It reads the folders of earlier stages and writes its own.
+
+    Attributes:
+        name: Name shown and used in folder names.
+        needs: Stages whose folders it reads.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def settings(self, context: RunContext) -> Any:
+        """JSON-serialisable: all that the result depends on besides earlier stages."""
+
+    @abstractmethod
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Do the work.
+
+        Args:
+            context: The run.
+            folder: Where to write; holds what an interrupted attempt left.
+
+        Returns:
+            One line for the user: what came out.
+        """
+
+    def fingerprint(self, context: RunContext, upstream: dict[str, str]) -> str:
+        """Identity of the result: settings and the fingerprints of the stages it needs."""
+        return digest(
+            {
+                "stage": self.name,
+                "settings": self.settings(context),
+                "upstream": {name: upstream[name] for name in self.needs},
+            }
+        )

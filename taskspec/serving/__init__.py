@@ -1,0 +1,1 @@
+"""Using what a run made: the pool of drafts, prompt routing, bundles."""

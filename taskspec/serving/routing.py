@@ -1,0 +1,73 @@
+"""From a prompt to its task, and from the task to its draft."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from taskspec.interfaces import Encoder, Router
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """How requests of one task are decoded.
+
+    Attributes:
+        task: Name of the task.
+        draft: Name of a draft of the pool; None decodes plainly.
+        draft_length: Tokens drafted per step; 0 for plain decoding.
+    """
+
+    task: str
+    draft: str | None
+    draft_length: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """The router's decision about one prompt.
+
+    Attributes:
+        assignment: What was chosen.
+        label: The task's label; None when the router abstained.
+        probability: The router's probability for the likeliest task.
+        seconds: Time that encoding and routing took.
+    """
+
+    assignment: Assignment
+    label: int | None
+    probability: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PromptRouter:
+    """Encodes a prompt, asks the router, abstains below a threshold.
+
+    Attributes:
+        encoder: Fitted encoder of prompts.
+        router: Fitted router.
+        assignments: One per task label.
+        fallback: Used when the router abstains.
+        threshold: Least probability of the likeliest task.
+    """
+
+    encoder: Encoder
+    router: Router
+    assignments: Sequence[Assignment]
+    fallback: Assignment
+    threshold: float
+
+    def route(self, text: str) -> Route:
+        """Choose the draft for a prompt's text."""
+        started = time.perf_counter()
+        probabilities = self.router.predict_proba(self.encoder.encode([text]))[0]
+        label = int(probabilities.argmax())
+        certain = bool(probabilities[label] >= self.threshold)
+        return Route(
+            assignment=self.assignments[label] if certain else self.fallback,
+            label=label if certain else None,
+            probability=float(probabilities[label]),
+            seconds=time.perf_counter() - started,
+        )
