@@ -1,0 +1,314 @@
+"""Stage 6: each task gets the draft and draft length that make this target fastest on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from taskspec.decoding.cost import TargetCost, measure_draft, measure_target
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import Request
+from taskspec.interfaces import Sampling
+from taskspec.pipeline.align import (
+    SINGLE,
+    aligned_entry,
+    base_entry,
+    task_entries,
+    trainable_drafts,
+)
+from taskspec.pipeline.artifacts import read_json, write_json
+from taskspec.pipeline.collect import load_answers
+from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.encode import known_examples
+from taskspec.pipeline.partition import Tasks, load_tasks
+from taskspec.pipeline.progress import progress
+from taskspec.pipeline.speed import DraftProfile, acceptance_steps, decode_timed, profile
+from taskspec.pipeline.stage import Stage
+from taskspec.pipeline.verifiers import make_verifier
+from taskspec.recipe.schema import PluginChoice
+from taskspec.serving.pool import DraftEntry, Pool, load_pool
+from taskspec.serving.routing import Assignment
+
+PROMPT_LOOKUP = "prompt-lookup"
+_FILE = "assignment.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A draft that was considered for a task.
+
+    Attributes:
+        draft: Name of the draft.
+        draft_length: The draft length with the best promise.
+        block_efficiency: tau at that length on validation prompts.
+        predicted: Speed-up over plain decoding that the cost model promises.
+        measured: Speed-up measured on validation prompts; None when its promise ruled it out.
+    """
+
+    draft: str
+    draft_length: int
+    block_efficiency: float
+    predicted: float
+    measured: float | None = None
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The stage's result.
+
+    Attributes:
+        tasks: One assignment per task label.
+        baselines: Draft and length of the benchmark's `vanilla`, `single` and `prompt-lookup`
+            rows, each at the length that the cost model prefers over all tasks.
+        fallback: What decodes prompts that the router abstains from.
+    """
+
+    tasks: tuple[Assignment, ...]
+    baselines: Mapping[str, Assignment]
+    fallback: Assignment
+
+
+class Assign(Stage):
+    """Measures every draft of the pool on every task's validation prompts and chooses.
+
+    Acceptance is measured in batches with the longest draft length and read off at every
+    shorter one; the cost model turns it into a promised speed-up; the two best promises are then
+    timed against plain decoding at batch 1, interleaved, and the fastest wins. A task for which
+    nothing beats plain decoding by the recipe's margin is decoded plainly.
+    """
+
+    name = "assign"
+    needs = ("collect", "partition", "draft", "align")
+
+    def settings(self, context: RunContext) -> Any:
+        """Draft lengths, sample sizes, the verifier and sampling."""
+        recipe = context.recipe
+        return {
+            "assign": plain(recipe.assign),
+            "decode": plain(recipe.decode),
+            "fallback": recipe.route.fallback,
+            "threads": recipe.threads,
+            "seed": recipe.seed,
+        }
+
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Write `assignment.json`: the choice and its evidence."""
+        bench = _Bench(context)
+        tasks = load_tasks(context.stage_folders["partition"])
+        total = sum(len(bench.prompts[label]) for label in range(len(tasks.names)))
+        chosen, evidence = [], []
+        with progress(context.console, "measuring drafts", total) as advance:
+            for label, name in enumerate(tasks.names):
+                candidates = bench.candidates(label)
+                best = max(
+                    (c for c in candidates if c.measured is not None),
+                    key=lambda c: c.measured or 0.0,
+                    default=None,
+                )
+                if best is None or (best.measured or 0.0) < context.recipe.assign.margin:
+                    chosen.append(Assignment(name, None, 0))
+                else:
+                    chosen.append(Assignment(name, best.draft, best.draft_length))
+                evidence.append([asdict(candidate) for candidate in candidates])
+                advance(len(bench.prompts[label]))
+        baselines = bench.baselines()
+        fallback = Assignment("fallback", None, 0)
+        if context.recipe.route.fallback == SINGLE and SINGLE in baselines:
+            single = baselines[SINGLE]
+            fallback = Assignment("fallback", single.draft, single.draft_length)
+        write_json(
+            folder / _FILE,
+            {
+                "tasks": [asdict(assignment) for assignment in chosen],
+                "baselines": {name: asdict(each) for name, each in baselines.items()},
+                "fallback": asdict(fallback),
+                "evidence": evidence,
+                "target_pass_seconds": bench.cost.seconds,
+                "overhead": bench.overhead,
+            },
+        )
+        return "; ".join(_describe(assignment) for assignment in chosen)
+
+
+class _Bench:
+    """Everything loaded for measuring: engine, pool, costs, validation prompts by task."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        recipe = context.recipe
+        tasks = load_tasks(context.stage_folders["partition"])
+        self.longest = max(recipe.assign.draft_lengths)
+        self.prompts = self._validation_requests(tasks)
+        entries = {e.name: e for label in self.prompts for e in task_entries(context, label)}
+        entries |= {e.name: e for e in baseline_entries(context).values()}
+        self.pool = load_pool(list(entries.values()), context.registry, context.target)
+        self.engine = engine_for(context, self.pool)
+        sample = self.prompts[0][0].prompt
+        self.cost: TargetCost = measure_target(context.target, sample, self.longest + 1)
+        self.overhead = self._overhead()
+        self.profiles: dict[tuple[str, int], DraftProfile | None] = {}
+
+    def _validation_requests(self, tasks: Tasks) -> dict[int, list[Request]]:
+        """Validation prompts of every task; a task without any borrows training prompts."""
+        context, config = self.context, self.context.recipe.assign
+        stored = load_answers(context.stage_folders["collect"])
+        requests: dict[int, list[Request]] = {}
+        examples = known_examples(context)
+        for label in range(len(tasks.names)):
+            own = [e for e in examples if tasks.labels[e.id] == label]
+            ids = [e.id for e in own if e.split == "validation"] or [e.id for e in own]
+            requests[label] = [
+                Request(
+                    prompt_id,
+                    stored[prompt_id].prompt_ids,
+                    config.max_new_tokens,
+                    sampling_of(context),
+                    seed=context.recipe.seed + index,
+                )
+                for index, prompt_id in enumerate(ids[: config.prompts_per_task])
+            ]
+        return requests
+
+    def _overhead(self) -> float:
+        """o: what a plain step costs beyond the target pass, relative to that pass."""
+        request = self.prompts[0][0]
+        decode_timed(self.engine, lambda: request)
+        timed = decode_timed(self.engine, lambda: request)
+        steps = len(timed.generation.steps)
+        if steps == 0:
+            return 0.0
+        per_step = timed.seconds / (steps + 1)
+        return max(0.0, per_step / self.cost.seconds[0] - 1)
+
+    def profile(self, draft: str, label: int) -> DraftProfile | None:
+        """Acceptance and cost of a draft on a task's validation prompts, measured once."""
+        if (draft, label) not in self.profiles:
+            choice = self.pool.choice(draft, self.longest)
+            assert choice is not None
+            requests = self.prompts[label]
+            steps = acceptance_steps(
+                self.engine, requests, choice, self.longest, self.context.recipe.collect.batch_size
+            )
+            seconds = measure_draft(
+                self.pool.drafters[choice.draft], choice, self.context.target, requests[0].prompt
+            )
+            self.profiles[draft, label] = profile(steps, self.longest, seconds)
+        return self.profiles[draft, label]
+
+    def best_length(self, draft: str, labels: Sequence[int]) -> Candidate | None:
+        """The draft length that promises most for a draft over some tasks."""
+        profiles = [p for label in labels if (p := self.profile(draft, label)) is not None]
+        if not profiles:
+            return None
+
+        def promise(k: int) -> float:
+            # Time for a fixed number of tokens adds up, so speed-ups combine harmonically.
+            times = [1 / p.predicted_speedup(k, self.cost, self.overhead) for p in profiles]
+            return len(times) / sum(times)
+
+        k = max(self.context.recipe.assign.draft_lengths, key=promise)
+        efficiency = len(profiles) / sum(1 / p.block_efficiency[k - 1] for p in profiles)
+        return Candidate(draft, k, efficiency, promise(k))
+
+    def candidates(self, label: int) -> list[Candidate]:
+        """All drafts considered for a task, the promising ones timed."""
+        considered = [
+            candidate
+            for entry in task_entries(self.context, label)
+            if (candidate := self.best_length(entry.name, [label])) is not None
+        ]
+        considered.sort(key=lambda candidate: -candidate.predicted)
+        promising = [c for c in considered if c.predicted >= 1.0][: _TIMED_CANDIDATES]
+        measured = self._measure(label, promising)
+        return [
+            Candidate(c.draft, c.draft_length, c.block_efficiency, c.predicted, measured[c.draft])
+            if c.draft in measured
+            else c
+            for c in considered
+        ]
+
+    def _measure(self, label: int, candidates: Sequence[Candidate]) -> dict[str, float]:
+        """Micro-pooled speed-up over plain decoding, prompt by prompt in turn."""
+        if not candidates:
+            return {}
+        rates: dict[str, list[float]] = {}
+        names: list[Candidate | None] = [None, *candidates]
+        for index, request in enumerate(self.prompts[label][:_TIMED_PROMPTS]):
+            turn = index % len(names)
+            for candidate in names[turn:] + names[:turn]:
+                timed = decode_timed(self.engine, self._prepared(request, candidate))
+                key = "" if candidate is None else candidate.draft
+                total = rates.setdefault(key, [0.0, 0.0])
+                total[0] += len(timed.generation.tokens)
+                total[1] += timed.seconds
+        speed = {key: tokens / seconds for key, (tokens, seconds) in rates.items()}
+        return {key: value / speed[""] for key, value in speed.items() if key}
+
+    def _prepared(self, request: Request, candidate: Candidate | None) -> Any:
+        from dataclasses import replace
+
+        if candidate is None:
+            return lambda: request
+        choice = self.pool.choice(candidate.draft, candidate.draft_length)
+        return lambda: replace(request, draft=choice)
+
+    def baselines(self) -> dict[str, Assignment]:
+        """Draft and length of the benchmark rows that use one draft for everything."""
+        labels = list(self.prompts)
+        found = {}
+        for method, entry in baseline_entries(self.context).items():
+            best = self.best_length(entry.name, labels)
+            if best is not None:
+                found[method] = Assignment(method, best.draft, best.draft_length)
+        return found
+
+
+_TIMED_CANDIDATES = 2
+_TIMED_PROMPTS = 4
+
+
+def _describe(assignment: Assignment) -> str:
+    if assignment.draft is None:
+        return f"{assignment.task} -> plain decoding"
+    return f"{assignment.task} -> {assignment.draft}, k={assignment.draft_length}"
+
+
+def baseline_entries(context: RunContext) -> dict[str, DraftEntry]:
+    """The drafts of the rows every benchmark table has: vanilla, single, prompt-lookup."""
+    entries: dict[str, DraftEntry] = {}
+    trainable = trainable_drafts(context)
+    if trainable:
+        entries["vanilla"] = base_entry(context, trainable[0])
+        entries[SINGLE] = aligned_entry(context, trainable[0], SINGLE)
+    pool = context.recipe.draft.pool
+    lookup = next((name for name, choice in pool.items() if choice.use == PROMPT_LOOKUP), None)
+    if lookup is not None:
+        entries[PROMPT_LOOKUP] = base_entry(context, lookup)
+    elif any(r.kind == "drafter" and r.name == PROMPT_LOOKUP for r in context.registry.plugins()):
+        choice = PluginChoice(use=PROMPT_LOOKUP)
+        entries[PROMPT_LOOKUP] = DraftEntry(PROMPT_LOOKUP, choice, context.folder)
+    return entries
+
+
+def sampling_of(context: RunContext) -> Sampling:
+    """The recipe's logits processors."""
+    decode = context.recipe.decode
+    return Sampling(decode.temperature, decode.top_k, decode.top_p)
+
+
+def engine_for(context: RunContext, pool: Pool) -> Engine:
+    """An engine over the target, the recipe's verifier and a pool."""
+    verifier = make_verifier(context.registry, context.recipe.decode.verifier)
+    return Engine(context.target, verifier, pool.drafters)
+
+
+def load_assignment(folder: Path) -> Assigned:
+    """The assignment, from the stage's folder."""
+    value = read_json(folder / _FILE)
+    return Assigned(
+        tuple(Assignment(**each) for each in value["tasks"]),
+        {name: Assignment(**each) for name, each in value["baselines"].items()},
+        Assignment(**value["fallback"]),
+    )

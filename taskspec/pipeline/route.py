@@ -1,0 +1,83 @@
+"""Stage 7: a router from prompt to task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from taskspec.interfaces import Encoder, Router
+from taskspec.pipeline.assign import Assigned
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.encode import known_examples
+from taskspec.pipeline.partition import load_tasks
+from taskspec.pipeline.stage import Stage
+from taskspec.recipe.plugins import make_plugin, make_plugin_options
+from taskspec.recipe.schema import RouteConfig
+from taskspec.registry import Registry
+from taskspec.serving.routing import PromptRouter
+
+
+class Route(Stage):
+    """Trains the router on training prompts and the tasks found for them.
+
+    The router sees prompts only, also when the partition saw answers, because a prompt is all
+    there is when a request comes in.
+    """
+
+    name = "route"
+    needs = ("collect", "partition")
+
+    def settings(self, context: RunContext) -> Any:
+        """The router, its encoder and the seed."""
+        route = context.recipe.route
+        return {
+            "router": context.plugin_identity("router", route),
+            "encoder": context.plugin_identity("encoder", route.encoder),
+            "seed": context.recipe.seed,
+        }
+
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Write `encoder/` and `router/`."""
+        tasks = load_tasks(context.stage_folders["partition"])
+        examples = [e for e in known_examples(context) if tasks.labels[e.id] >= 0]
+        train = [example for example in examples if example.split == "train"]
+        encoder = make_plugin(context.registry, "encoder", context.recipe.route.encoder)
+        router = make_plugin(context.registry, "router", context.recipe.route)
+        assert isinstance(encoder, Encoder) and isinstance(router, Router)
+        encoder.fit([example.prompt_text for example in train])
+        vectors = encoder.encode([example.prompt_text for example in train])
+        labels = np.array([tasks.labels[example.id] for example in train], dtype=np.int64)
+        router.fit(vectors, labels, context.recipe.seed)
+        for name, part in (("encoder", encoder), ("router", router)):
+            (folder / name).mkdir(exist_ok=True)
+            part.save(folder / name)
+        held = [example for example in examples if example.split == "validation"]
+        if not held:
+            return f"{router.name} on {encoder.name}; no validation prompts to score it"
+        guessed = router.predict_proba(
+            encoder.encode([example.prompt_text for example in held])
+        ).argmax(axis=1)
+        right = np.mean([g == tasks.labels[e.id] for g, e in zip(guessed, held, strict=True)])
+        return f"{router.name} on {encoder.name}; {right:.1%} of validation prompts to their task"
+
+
+def load_prompt_router(
+    folder: Path, config: RouteConfig, registry: Registry, assigned: Assigned
+) -> PromptRouter:
+    """The trained router with what it routes to, from the stage's folder."""
+    encoder_class = registry.get("encoder", config.encoder.use)
+    router_class = registry.get("router", config.use)
+    assert issubclass(encoder_class, Encoder) and issubclass(router_class, Router)
+    return PromptRouter(
+        encoder=encoder_class.load(
+            folder / "encoder", make_plugin_options(registry, "encoder", config.encoder)
+        ),
+        router=router_class.load(
+            folder / "router", make_plugin_options(registry, "router", config)
+        ),
+        assignments=assigned.tasks,
+        fallback=assigned.fallback,
+        threshold=config.threshold,
+    )
