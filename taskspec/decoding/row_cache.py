@@ -123,9 +123,10 @@ class RowCache(Cache):  # type: ignore[misc]
 
     def open(self, rows: Sequence[int], width: int, device: torch.device) -> Window:
         """Prepare a pass of `width` tokens per row, written after each row's valid length."""
+        self.reserve(max(rows) + 1, 0)
         starts = [self.lengths[row] for row in rows]
         end = max(starts) + width
-        self.reserve(max(rows) + 1, end)
+        self.reserve(0, end)
         row_index = torch.tensor(rows, device=device)[:, None]
         positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
             width, device=device

@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 
 from taskspec.interfaces import Encoder, Router
-from taskspec.pipeline.assign import Assigned
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.stage import Stage
-from taskspec.recipe.plugins import make_plugin, make_plugin_options
-from taskspec.recipe.schema import RouteConfig
-from taskspec.registry import Registry
-from taskspec.serving.routing import PromptRouter
+from taskspec.recipe.plugins import make_plugin
 
 
 class Route(Stage):
@@ -61,23 +57,3 @@ class Route(Stage):
         ).argmax(axis=1)
         right = np.mean([g == tasks.labels[e.id] for g, e in zip(guessed, held, strict=True)])
         return f"{router.name} on {encoder.name}; {right:.1%} of validation prompts to their task"
-
-
-def load_prompt_router(
-    folder: Path, config: RouteConfig, registry: Registry, assigned: Assigned
-) -> PromptRouter:
-    """The trained router with what it routes to, from the stage's folder."""
-    encoder_class = registry.get("encoder", config.encoder.use)
-    router_class = registry.get("router", config.use)
-    assert issubclass(encoder_class, Encoder) and issubclass(router_class, Router)
-    return PromptRouter(
-        encoder=encoder_class.load(
-            folder / "encoder", make_plugin_options(registry, "encoder", config.encoder)
-        ),
-        router=router_class.load(
-            folder / "router", make_plugin_options(registry, "router", config)
-        ),
-        assignments=assigned.tasks,
-        fallback=assigned.fallback,
-        threshold=config.threshold,
-    )

@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from taskspec.interfaces import Encoder, Router
+from taskspec.recipe.plugins import make_plugin_options
+from taskspec.recipe.schema import RouteConfig
+from taskspec.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -71,3 +75,25 @@ class PromptRouter:
             probability=float(probabilities[label]),
             seconds=time.perf_counter() - started,
         )
+
+
+def load_prompt_router(
+    folder: Path,
+    config: RouteConfig,
+    registry: Registry,
+    assignments: Sequence[Assignment],
+    fallback: Assignment,
+) -> PromptRouter:
+    """Load a trained router and its encoder from `folder/router` and `folder/encoder`."""
+    encoder_class = registry.get("encoder", config.encoder.use)
+    router_class = registry.get("router", config.use)
+    assert issubclass(encoder_class, Encoder) and issubclass(router_class, Router)
+    encoder_options = make_plugin_options(registry, "encoder", config.encoder)
+    router_options = make_plugin_options(registry, "router", config)
+    return PromptRouter(
+        encoder=encoder_class.load(folder / "encoder", encoder_options),
+        router=router_class.load(folder / "router", router_options),
+        assignments=assignments,
+        fallback=fallback,
+        threshold=config.threshold,
+    )

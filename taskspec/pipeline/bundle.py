@@ -1,0 +1,80 @@
+"""Stage 9: one folder with everything that `generate` needs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from taskspec.pipeline.assign import baseline_entries, load_assignment
+from taskspec.pipeline.align import task_entries
+from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.stage import Stage
+from taskspec.serving.bundle import BundleManifest, write_manifest
+from taskspec.serving.pool import DraftEntry
+
+
+class Bundle(Stage):
+    """Copies the assigned drafts, the router and its encoder, and names the target.
+
+    The target's weights are not copied: the bundle names where they come from and their
+    fingerprint, and refuses others.
+    """
+
+    name = "bundle"
+    needs = ("assign", "route")
+
+    def settings(self, context: RunContext) -> Any:
+        """What a bundle records beyond the stages it copies."""
+        recipe = context.recipe
+        return {
+            "target": plain(recipe.target),
+            "decode": plain(recipe.decode),
+            "threshold": recipe.route.threshold,
+        }
+
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Write `bundle.json`, `drafts/`, `router/` and `encoder/`."""
+        assigned = load_assignment(context.stage_folders["assign"])
+        used = {a.draft for a in (*assigned.tasks, assigned.fallback) if a.draft is not None}
+        known = {
+            entry.name: entry
+            for label in range(len(assigned.tasks))
+            for entry in task_entries(context, label)
+        } | {entry.name: entry for entry in baseline_entries(context).values()}
+        route_folder = context.stage_folders["route"]
+        for part in ("router", "encoder"):
+            shutil.copytree(route_folder / part, folder / part, dirs_exist_ok=True)
+        entries = [_copy(known[name], folder / "drafts") for name in sorted(used)]
+        recipe = context.recipe
+        write_manifest(
+            folder,
+            BundleManifest(
+                target=recipe.target.model,
+                target_fingerprint=context.target.fingerprint,
+                dtype=recipe.target.dtype,
+                device=recipe.target.device,
+                system=recipe.target.system,
+                decode=plain(recipe.decode),
+                route=plain(recipe.route),
+                drafts=tuple(entries),
+                tasks=assigned.tasks,
+                fallback=assigned.fallback,
+            ),
+        )
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return f"{len(entries)} drafts, {size / 1e6:.0f} MB"
+
+
+def _copy(entry: DraftEntry, drafts: Path) -> DraftEntry:
+    """Copy a draft; drafts on one base share its copy. Paths become relative to the bundle."""
+    base_name = entry.name.partition("@")[0] if entry.adapter is not None else entry.name
+    base = drafts / base_name
+    if not base.exists() and entry.folder.is_dir():
+        shutil.copytree(entry.folder, base)
+    base.mkdir(parents=True, exist_ok=True)
+    adapter = None
+    if entry.adapter is not None:
+        shutil.copytree(entry.adapter, drafts / entry.name, dirs_exist_ok=True)
+        adapter = Path("drafts") / entry.name
+    return DraftEntry(entry.name, entry.plugin, Path("drafts") / base_name, adapter)

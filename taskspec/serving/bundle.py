@@ -1,0 +1,219 @@
+"""A bundle: the folder that `generate` loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import Generation, Request
+from taskspec.errors import ArtifactError
+from taskspec.interfaces import Sampling, Verifier
+from taskspec.models.loading import LanguageModel, load_language_model
+from taskspec.recipe.plugins import make_plugin
+from taskspec.recipe.schema import PluginChoice, RouteConfig
+from taskspec.registry import Registry
+from taskspec.serving.pool import DraftEntry, Pool, load_pool
+from taskspec.serving.routing import Assignment, PromptRouter, Route, load_prompt_router
+
+if TYPE_CHECKING:
+    from taskspec.corpus.examples import Message
+
+_FILE = "bundle.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class BundleManifest:
+    """What `bundle.json` says.
+
+    Attributes:
+        target: Where the target comes from: catalog name, hub id or folder.
+        target_fingerprint: Identity of its weights.
+        dtype: Its dtype.
+        device: Where it runs.
+        system: System message for prompts that have none.
+        decode: The recipe's `decode` section.
+        route: The recipe's `route` section.
+        drafts: The drafts, with folders relative to the bundle.
+        tasks: One assignment per task label.
+        fallback: What decodes when the router abstains.
+    """
+
+    target: str
+    target_fingerprint: str
+    dtype: str
+    device: str
+    system: str | None
+    decode: Mapping[str, Any]
+    route: Mapping[str, Any]
+    drafts: tuple[DraftEntry, ...]
+    tasks: tuple[Assignment, ...]
+    fallback: Assignment
+
+
+def write_manifest(folder: Path, manifest: BundleManifest) -> None:
+    """Write `bundle.json`."""
+    value = {"format": _FORMAT, **asdict(manifest)}
+    text = json.dumps(value, indent=1, default=str) + "\n"
+    temporary = folder / f".{_FILE}.partial"
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, folder / _FILE)
+
+
+def read_manifest(folder: Path) -> BundleManifest:
+    """Read `bundle.json`, folders made absolute.
+
+    Raises:
+        ArtifactError: When the folder is no bundle or one of another format.
+    """
+    try:
+        value = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ArtifactError(
+            f"{folder} is not a bundle ({_FILE} is missing or damaged); "
+            "give the bundle folder of a finished run, such as runs/quickstart/bundle"
+        ) from None
+    if value.pop("format", None) != _FORMAT:
+        raise ArtifactError(f"{folder} was made by another version of TaskSpec; run its recipe again")
+    drafts = tuple(
+        DraftEntry(
+            each["name"],
+            PluginChoice(**each["plugin"]),
+            folder / each["folder"],
+            None if each["adapter"] is None else folder / each["adapter"],
+        )
+        for each in value.pop("drafts")
+    )
+    tasks = tuple(Assignment(**each) for each in value.pop("tasks"))
+    return BundleManifest(
+        drafts=drafts, tasks=tasks, fallback=Assignment(**value.pop("fallback")), **value
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered prompt.
+
+    Attributes:
+        text: The answer.
+        route: How the prompt was routed.
+        generation: Token ids, steps and how it ended.
+        seconds: From routing to the last token.
+    """
+
+    text: str
+    route: Route
+    generation: Generation
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: target, drafts and router, ready to answer.
+
+    Attributes:
+        manifest: What was loaded.
+        target: The target model.
+        pool: The drafts.
+        router: From prompt to assignment.
+        engine: The decoding engine.
+    """
+
+    manifest: BundleManifest
+    target: LanguageModel
+    pool: Pool
+    router: PromptRouter
+    engine: Engine
+
+    def answer(
+        self,
+        messages: Sequence[Message],
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer one conversation.
+
+        Args:
+            messages: The conversation, ending with the user's turn.
+            max_new_tokens: The answer is cut there.
+            sampling: Logits processors; None takes the recipe's.
+            seed: Seed of the request's random generator.
+            on_text: Called with each new piece of the answer as it is decoded.
+        """
+        decode = self.manifest.decode
+        sampling = sampling or Sampling(decode["temperature"], decode["top_k"], decode["top_p"])
+        ids = self.target.chat_ids(messages, self.manifest.system)
+        started = time.perf_counter()
+        prompt_text = "\n".join(m.content for m in messages if m.role != "system")
+        route = self.router.route(prompt_text)
+        choice = self.pool.choice(route.assignment.draft, route.assignment.draft_length)
+        request = Request("0", ids, max_new_tokens, sampling, seed, choice)
+        stream = _TextStream(self.target.tokenizer, on_text)
+        generation = self.engine.generate([request], on_emit=lambda _, new: stream.push(new))[0]
+        seconds = time.perf_counter() - started
+        return Answer(stream.finish(), route, generation, seconds)
+
+
+class _TextStream:
+    """Decodes growing token ids; holds back text that may still change."""
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None) -> None:
+        self.tokenizer, self.on_text = tokenizer, on_text
+        self.ids: list[int] = []
+        self.shown = 0
+
+    def push(self, new: Sequence[int]) -> None:
+        self.ids.extend(new)
+        text = self._text()
+        # An incomplete UTF-8 sequence decodes to the replacement character until it is whole.
+        if not text.endswith("\ufffd"):
+            self._show(text)
+
+    def finish(self) -> str:
+        text = self._text()
+        self._show(text)
+        return text
+
+    def _text(self) -> str:
+        text: str = self.tokenizer.decode(self.ids, skip_special_tokens=True)
+        return text
+
+    def _show(self, text: str) -> None:
+        if self.on_text is not None and len(text) > self.shown:
+            self.on_text(text[self.shown :])
+            self.shown = len(text)
+
+
+def load_bundle(folder: Path, registry: Registry, target: str | None = None) -> Bundle:
+    """Load a bundle and its target.
+
+    Args:
+        folder: The bundle's folder.
+        registry: The plugins.
+        target: Where to take the target from instead; its weights must be the same.
+
+    Raises:
+        ArtifactError: When the folder is no bundle, or the target's weights are others.
+    """
+    manifest = read_manifest(folder)
+    model = load_language_model(target or manifest.target, manifest.dtype, manifest.device)
+    if model.fingerprint != manifest.target_fingerprint:
+        raise ArtifactError(
+            f"{target or manifest.target} does not hold the weights this bundle was made for; "
+            "its drafts and draft lengths were chosen for other ones. Run the recipe for it"
+        )
+    pool = load_pool(manifest.drafts, registry, model)
+    encoder = PluginChoice(**manifest.route["encoder"])
+    route = RouteConfig(**{**manifest.route, "encoder": encoder})
+    router = load_prompt_router(folder, route, registry, manifest.tasks, manifest.fallback)
+    verifier = make_plugin(registry, "verifier", PluginChoice(**manifest.decode["verifier"]))
+    assert isinstance(verifier, Verifier)
+    return Bundle(manifest, model, pool, router, Engine(model, verifier, pool.drafters))
