@@ -22,6 +22,7 @@ class Bundle(Stage):
     """
 
     name = "bundle"
+    place = "bundle"
     needs = ("assign", "route")
 
     def settings(self, context: RunContext) -> Any:

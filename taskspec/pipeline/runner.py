@@ -58,7 +58,7 @@ def run_stages(
         write_json(folder / "provenance.json", {"argv": sys.argv, **environment})
         fingerprints: dict[str, str] = {}
         for number, stage in enumerate(stages, start=1):
-            stage_folder = folder / "stages" / f"{number:02d}-{stage.name}"
+            stage_folder = folder / (stage.place or f"stages/{number:02d}-{stage.name}")
             context.stage_folders[stage.name] = stage_folder
             fingerprints[stage.name] = stage.fingerprint(context, fingerprints)
             _bring_up_to_date(stage, stage_folder, fingerprints[stage.name], context)
@@ -74,6 +74,7 @@ def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: Run
         check_files(folder, done)
         note = f"finished before, took {done.seconds:.0f} s"
     else:
+        folder.parent.mkdir(exist_ok=True)
         console.print(f"[bold]{folder.name}[/bold]", highlight=False)
         with working_folder(folder, fingerprint) as work:
             write_atomically(work / SUMMARY, stage.run(context, work) + "\n")

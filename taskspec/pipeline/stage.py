@@ -16,9 +16,11 @@ class Stage(ABC):
     Attributes:
         name: Name shown and used in folder names.
         needs: Stages whose folders it reads.
+        place: Where its folder goes within the run's, instead of `stages/<nn>-<name>`.
     """
 
     name: ClassVar[str]
+    place: ClassVar[str | None] = None
     needs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

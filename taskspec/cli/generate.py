@@ -1,0 +1,79 @@
+"""`taskspec generate`: answer a prompt with a bundle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from taskspec.serving.bundle import Answer
+
+
+def generate(
+    bundle: Annotated[Path, typer.Argument(help="The bundle folder of a finished run.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to ask; without it, read from standard input.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Cut the answer there.")] = 256,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0 is greedy; default: the recipe's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
+    stats: Annotated[bool, typer.Option("--stats", help="Show how it was decoded.")] = False,
+    target: Annotated[
+        str | None, typer.Option(help="Where to take the target from; must be the same weights.")
+    ] = None,
+) -> None:
+    """Answer a prompt, streaming, with the draft that its task was assigned.
+
+    Examples:
+
+        taskspec generate runs/quickstart/bundle "Write a Python function that reverses a list."
+
+        echo "What is 3 times 14?" | taskspec generate runs/quickstart/bundle --stats
+    """
+    from taskspec.corpus.examples import Message
+    from taskspec.errors import DecodingError
+    from taskspec.interfaces import Sampling
+    from taskspec.registry import default_registry
+    from taskspec.serving.bundle import load_bundle
+
+    text = prompt if prompt is not None else sys.stdin.read()
+    if not text.strip():
+        raise DecodingError("the prompt is empty; give it as an argument or on standard input")
+    loaded = load_bundle(bundle, default_registry(), target)
+    sampling = None
+    if temperature is not None:
+        decode = loaded.manifest.decode
+        sampling = Sampling(temperature, decode["top_k"], decode["top_p"])
+
+    def show(piece: str) -> None:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+    answer = loaded.answer([Message("user", text)], max_new_tokens, sampling, seed, show)
+    sys.stdout.write("\n")
+    if stats:
+        typer.echo(_describe(answer), err=True)
+
+
+def _describe(answer: Answer) -> str:
+    """How an answer was decoded, on one line per fact."""
+    steps, route = answer.generation.steps, answer.route
+    drafted, accepted = sum(s.drafted for s in steps), sum(s.accepted for s in steps)
+    emitted = sum(s.emitted for s in steps)
+    task = route.assignment.task if route.label is not None else "none (fallback)"
+    draft = route.assignment.draft or "none (plain decoding)"
+    lines = [
+        f"task              {task} (probability {route.probability:.2f})",
+        f"draft             {draft}, draft length {route.assignment.draft_length}",
+        f"acceptance rate   {accepted / drafted:.2f}" if drafted else "acceptance rate   -",
+        f"block efficiency  {emitted / len(steps):.2f}" if steps else "block efficiency  -",
+        f"tokens            {len(answer.generation.tokens)} ({answer.generation.finish})",
+        f"tokens/s          {len(answer.generation.tokens) / answer.seconds:.1f} "
+        "(routing and prefill included)",
+    ]
+    return "\n".join(lines)

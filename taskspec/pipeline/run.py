@@ -1,0 +1,53 @@
+"""A whole run: all stages in order, then what the user wants to see."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from taskspec.evaluation.table import render
+from taskspec.pipeline.align import Align
+from taskspec.pipeline.assign import Assign
+from taskspec.pipeline.bundle import Bundle
+from taskspec.pipeline.collect import Collect
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.draft import Draft
+from taskspec.pipeline.encode import Encode
+from taskspec.pipeline.evaluate import RESULTS, Evaluate, load_results
+from taskspec.pipeline.partition import Partition
+from taskspec.pipeline.route import Route
+from taskspec.pipeline.runner import run_stages
+from taskspec.pipeline.stage import Stage
+from taskspec.recipe.loading import LoadedRecipe
+from taskspec.registry import Registry
+
+
+def stages() -> tuple[Stage, ...]:
+    """The stages, in the order of the data."""
+    return (
+        Collect(),
+        Encode(),
+        Partition(),
+        Draft(),
+        Align(),
+        Assign(),
+        Route(),
+        Evaluate(),
+        Bundle(),
+    )
+
+
+def run_recipe(loaded: LoadedRecipe, registry: Registry, console: Console) -> RunContext:
+    """Run a recipe's stages and show the table, the bundle and the command to type next."""
+    context = run_stages(stages(), loaded, registry, console)
+    results = load_results(context.stage_folders["evaluate"])
+    bundle = context.stage_folders["bundle"]
+    console.print()
+    render(results, console)
+    console.print(f"\nresults  {context.folder / RESULTS}", highlight=False, soft_wrap=True)
+    console.print(f"bundle   {bundle}", highlight=False, soft_wrap=True)
+    console.print(
+        f'next     taskspec generate {bundle} "Your prompt" --stats',
+        highlight=False,
+        soft_wrap=True,
+    )
+    return context
