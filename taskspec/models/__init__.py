@@ -1,0 +1,1 @@
+"""Models: where they come from, loading, cutting, and whether two speak the same tokens."""

@@ -1,0 +1,168 @@
+"""Cutting a draft out of a target: fewer layers, a trimmed output vocabulary."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from taskspec.errors import ModelError
+
+_WEIGHTS = "model.safetensors"
+_CONFIG = "config.json"
+_VOCABULARY = "vocabulary"
+
+
+def choose_layers(total: int, keep: int) -> tuple[int, ...]:
+    """Layers to keep: the first ones and the last.
+
+    The first layers read the text, the last writes for the output head; those between refine.
+    With one layer kept, the first stays.
+
+    Args:
+        total: Layers of the model.
+        keep: Layers wanted, 1..total.
+
+    Raises:
+        ModelError: When `keep` is out of range.
+    """
+    if not 1 <= keep <= total:
+        raise ModelError(f"cannot keep {keep} of {total} layers; choose 1 to {total}")
+    if keep == 1:
+        return (0,)
+    return (*range(keep - 1), total - 1)
+
+
+def choose_vocabulary(
+    sequences: Iterable[Sequence[int]], size: int, vocabulary_size: int, always: Iterable[int]
+) -> Tensor:
+    """The most frequent token ids, as in FR-Spec (arXiv 2502.14856).
+
+    Args:
+        sequences: Token ids to count.
+        size: Ids wanted.
+        vocabulary_size: Ids of the whole vocabulary.
+        always: Ids that must be in, such as the end tokens.
+
+    Returns:
+        int64 [size], ascending; filled up with the lowest unused ids when too few occur.
+    """
+    counts: Counter[int] = Counter()
+    for sequence in sequences:
+        counts.update(sequence)
+    chosen = dict.fromkeys(always)
+    for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if len(chosen) >= size:
+            break
+        chosen[token] = None
+    for token in range(vocabulary_size):
+        if len(chosen) >= size:
+            break
+        chosen.setdefault(token)
+    return torch.tensor(sorted(chosen), dtype=torch.int64)
+
+
+def cut_language_model(
+    model: nn.Module, layers: Sequence[int], vocabulary: Tensor | None
+) -> nn.Module:
+    """A smaller copy of a causal LM.
+
+    Args:
+        model: A transformers causal LM whose decoder holds its blocks in `layers`.
+        layers: Indices of the layers to keep, ascending.
+        vocabulary: int64 [Vd] ids that the output head keeps; None keeps all. The input
+            embedding stays whole, because a draft reads any token of the text.
+
+    Returns:
+        A model of the same class with trainable parameters of its own.
+
+    Raises:
+        ModelError: When the architecture keeps its layers elsewhere.
+    """
+    source: Any = model
+    decoder = source.get_decoder()
+    if not isinstance(getattr(decoder, "layers", None), nn.ModuleList):
+        raise ModelError(
+            f"{type(model).__name__} keeps its layers in a place TaskSpec does not know; "
+            "use a draft loaded from a folder (causal-lm with `model:`) instead of a cut one"
+        )
+    unwanted = {id(layer): None for i, layer in enumerate(decoder.layers) if i not in set(layers)}
+    # deepcopy consults the memo first, so layers that are not kept are never copied.
+    memo: dict[int, Any] = {key: nn.Identity() for key in unwanted}
+    cut: Any = copy.deepcopy(model, memo)
+    kept = [cut.get_decoder().layers[index] for index in layers]
+    for index, layer in enumerate(kept):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = index
+    cut.get_decoder().layers = nn.ModuleList(kept)
+    for config in {id(c): c for c in (cut.config, cut.get_decoder().config)}.values():
+        config.num_hidden_layers = len(layers)
+        if getattr(config, "layer_types", None):
+            config.layer_types = [config.layer_types[index] for index in layers]
+    _trim_head(cut, vocabulary)
+    cut.requires_grad_(True)
+    result: nn.Module = cut
+    return result
+
+
+def _trim_head(model: Any, vocabulary: Tensor | None) -> None:
+    """Give the model an output head of its own with these rows."""
+    old = model.get_output_embeddings()
+    rows = old.weight if vocabulary is None else old.weight[vocabulary]
+    head = nn.Linear(rows.shape[1], rows.shape[0], bias=old.bias is not None)
+    head.weight = nn.Parameter(rows.detach().clone())
+    if old.bias is not None:
+        bias = old.bias if vocabulary is None else old.bias[vocabulary]
+        head.bias = nn.Parameter(bias.detach().clone())
+    model.config.tie_word_embeddings = False
+    model.set_output_embeddings(head)
+
+
+def save_cut_model(model: nn.Module, vocabulary: Tensor | None, folder: Path) -> None:
+    """Write configuration and weights; `vocabulary` travels with the weights."""
+    untyped: Any = model
+    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    if vocabulary is not None:
+        state[_VOCABULARY] = vocabulary
+    save_file(state, folder / _WEIGHTS)
+    config = {"class": type(model).__name__, "config": untyped.config.to_dict()}
+    (folder / _CONFIG).write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")
+
+
+def load_cut_model(
+    folder: Path, dtype: torch.dtype, device: torch.device
+) -> tuple[nn.Module, Tensor | None]:
+    """Load what `save_cut_model` wrote.
+
+    Returns:
+        The model in evaluation mode, and the vocabulary of its head.
+
+    Raises:
+        ModelError: When the folder holds no such model.
+    """
+    import transformers
+
+    try:
+        saved = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        state = load_file(folder / _WEIGHTS)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} holds no draft model ({error}); run the recipe again") from None
+    vocabulary = state.pop(_VOCABULARY, None)
+    model_class = getattr(transformers, saved["class"])
+    config = model_class.config_class.from_dict(saved["config"])
+    config._attn_implementation = "sdpa"
+    model = model_class(config)
+    head = model.get_output_embeddings()
+    name = next(n for n, module in model.named_modules() if module is head)
+    rows, width = state[f"{name}.weight"].shape
+    model.set_output_embeddings(nn.Linear(width, rows, bias=f"{name}.bias" in state))
+    model.load_state_dict(state)
+    return model.to(device=device, dtype=dtype).eval(), vocabulary

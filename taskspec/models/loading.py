@@ -1,0 +1,252 @@
+"""Loading a causal language model, and refusing what cannot be decoded speculatively."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from taskspec.errors import ModelError
+from taskspec.models.catalog import CATALOG, suggest
+from taskspec.models.fetching import ensure_fetched
+
+_RECURRENT = {"linear_attention", "mamba", "mamba2", "recurrent", "conv", "hybrid", "ssm"}
+
+
+class ChatMessage(Protocol):
+    """One turn of a conversation."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def content(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A target: see `taskspec.interfaces.Target`.
+
+    Attributes:
+        model: The transformers causal LM, in evaluation mode, nothing trainable.
+        tokenizer: Its tokenizer.
+        source: The name, hub id or folder it was asked for by.
+        fingerprint: Identity of its weights and configuration.
+        eos_token_ids: Tokens that end an answer.
+        logits_of: Final hidden states to logits.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    source: str
+    fingerprint: str
+    eos_token_ids: frozenset[int]
+    logits_of: Callable[[Tensor], Tensor]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V: rows of the output head."""
+        untyped: Any = self.model
+        size: int = untyped.get_output_embeddings().weight.shape[0]
+        return size
+
+    @property
+    def hidden_size(self) -> int:
+        """H: width of the final hidden state."""
+        size: int = _text_config(self.model).hidden_size
+        return size
+
+    @property
+    def context_length(self) -> int:
+        """Longest sequence the model was made for, in tokens."""
+        length: int = _text_config(self.model).max_position_embeddings
+        return length
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        untyped: Any = self.model
+        device: torch.device = untyped.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' dtype."""
+        untyped: Any = self.model
+        dtype: torch.dtype = untyped.dtype
+        return dtype
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Final hidden states [..., H] to logits [..., V], caps and scales included."""
+        return self.logits_of(hidden)
+
+    def chat_ids(self, messages: Sequence[ChatMessage], system: str | None) -> tuple[int, ...]:
+        """Prompt ids of a conversation, up to where the answer begins.
+
+        Uses the tokenizer's chat template; without one, the messages' texts joined by newlines.
+
+        Args:
+            messages: The turns.
+            system: System message for conversations that have none.
+        """
+        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        if system is not None and all(turn["role"] != "system" for turn in turns):
+            turns.insert(0, {"role": "system", "content": system})
+        if self.tokenizer.chat_template is None:
+            text = "\n".join(turn["content"] for turn in turns) + "\n"
+            return tuple(self.tokenizer(text)["input_ids"])
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def free_text_prefix(self) -> tuple[int, ...]:
+        """Ids after which the model writes on nobody's prompt.
+
+        With a chat template: the opening of a user's turn, so that the model writes the user's
+        message and goes on with its answer. Without: the begin token.
+        """
+        mark = "taskspec-mark"
+        if self.tokenizer.chat_template is not None:
+            text: str = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": mark}], tokenize=False
+            )
+            ids = self.tokenizer(text.partition(mark)[0], add_special_tokens=False)["input_ids"]
+            if ids:
+                return tuple(ids)
+        begin = self.tokenizer.bos_token_id
+        return (begin if begin is not None else min(self.eos_token_ids),)
+
+
+def model_fingerprint(source: str) -> str:
+    """Identity of a model's weights without loading them.
+
+    For the catalog: its checksum. For a folder: a digest of configuration and weight files. For
+    a hub id: the id itself, since its files may not be here yet.
+    """
+    entry = CATALOG.get(source)
+    if entry is not None:
+        return entry.fingerprint
+    folder = Path(source)
+    if not folder.is_dir():
+        return f"hub:{source}"
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".safetensors", ".json", ".jinja"}:
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_language_model(
+    source: str, dtype: str = "float32", device: str = "auto"
+) -> LanguageModel:
+    """Load a causal LM for decoding.
+
+    Args:
+        source: A catalog name, a local folder, or a Hugging Face hub id.
+        dtype: `float32` or `bfloat16`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ModelError: When it cannot be found or fetched, is no causal LM, or has a cache that
+            cannot be rolled back.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    place = ensure_fetched(source) if source in CATALOG else source
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_found(source, error)) from None
+    _refuse_unsuitable(source, config)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            place, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        )
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{source} cannot be loaded as a causal language model: {error}") from None
+    if getattr(model, "_is_stateful", False):
+        raise ModelError(_cannot_roll_back(source, type(model).__name__))
+    model = model.to(_device(device)).eval().requires_grad_(False)
+    return LanguageModel(
+        model=model,
+        tokenizer=tokenizer,
+        source=source,
+        fingerprint=model_fingerprint(source),
+        eos_token_ids=_eos_token_ids(model, tokenizer),
+        logits_of=_checked_head(source, model),
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _text_config(model: Any) -> Any:
+    return model.config.get_text_config()
+
+
+def _not_found(source: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0]
+    return (
+        f"no model '{source}': not in the catalog{suggest(source)}, not a folder with a "
+        f"transformers model, and the hub did not give it ({reason}); "
+        "`taskspec models` lists the catalog"
+    )
+
+
+def _cannot_roll_back(source: str, architecture: str) -> str:
+    return (
+        f"{source} ({architecture}) keeps a recurrent state that cannot be rolled back after a "
+        "refused draft; choose a model with attention layers only"
+    )
+
+
+def _refuse_unsuitable(source: str, config: Any) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{source} is an encoder-decoder model; choose a causal language model")
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ())
+    if kinds & _RECURRENT:
+        raise ModelError(_cannot_roll_back(source, text.model_type))
+
+
+def _eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    ids: set[int] = set()
+    for value in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
+        ids.update(value if isinstance(value, list) else [value] if value is not None else [])
+    return frozenset(ids)
+
+
+def _checked_head(source: str, model: Any) -> Callable[[Tensor], Tensor]:
+    """The model's output head, shown to give the model's own logits on a few tokens.
+
+    Raises:
+        ModelError: When the model turns hidden states into logits in an unknown way.
+    """
+    linear = model.get_output_embeddings()
+    cap = getattr(_text_config(model), "final_logit_softcapping", None)
+
+    def capped(hidden: Tensor) -> Tensor:
+        return torch.tanh(linear(hidden) / cap) * cap
+
+    head: Callable[[Tensor], Tensor] = linear if cap is None else capped
+    tokens = torch.arange(4, device=model.device)[None] % linear.weight.shape[0]
+    with torch.inference_mode():
+        ours = head(model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state)
+        theirs = model(input_ids=tokens, use_cache=False).logits
+    if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
+        raise ModelError(
+            f"{source} ({type(model).__name__}) turns hidden states into logits in a way TaskSpec "
+            "does not know; please report the architecture"
+        )
+    return head
