@@ -1,0 +1,72 @@
+"""Knowledge distillation into LoRA adapters on one shared draft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from taskspec.interfaces import Aligner, AlignmentLoss, TeacherSignal, TrainableDrafter, option
+from taskspec_aligners.kd import distillation_loss
+
+
+@dataclass(frozen=True)
+class LoraKDOptions:
+    """Options of `lora-kd`."""
+
+    rank: int = option(32, "Rank of the adapters.")
+    alpha: int = option(64, "Scale of the adapters; their product is multiplied by alpha / rank.")
+    adapt_head: bool = option(True, "Adapt the draft's output head too.")
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha < 1:
+            raise ValueError("rank and alpha must be at least 1")
+
+
+class LoraKD(Aligner):
+    """Trains one LoRA adapter per task; all tasks share the base draft (forward KL).
+
+    The alignment of TaskSpec (arXiv 2505.08600) with LoRA (arXiv 2106.09685).
+    """
+
+    name = "lora-kd"
+    Options = LoraKDOptions
+    adapts = True
+
+    def prepare(self, drafter: TrainableDrafter, seed: int) -> nn.Module:
+        """Wrap every linear layer of the draft in an adapter; only the adapters train."""
+        from peft import LoraConfig, get_peft_model
+
+        base: Any = drafter.module
+        head = base.get_output_embeddings()
+        names = [
+            name
+            for name, module in base.named_modules()
+            if isinstance(module, nn.Linear) and (module is not head or self.options.adapt_head)
+        ]
+        config = LoraConfig(
+            r=self.options.rank,
+            lora_alpha=self.options.alpha,
+            target_modules=names,
+            lora_dropout=0.0,
+            bias="none",
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            adapted: nn.Module = get_peft_model(base, config)
+        drafter.module = adapted
+        return adapted
+
+    def loss(
+        self, student_logits: Tensor, teacher: TeacherSignal, vocabulary: Tensor | None
+    ) -> AlignmentLoss:
+        """Forward KL."""
+        return distillation_loss(student_logits, teacher, vocabulary)
+
+    def export(self, drafter: TrainableDrafter, folder: Path) -> None:
+        """Write the adapter as a PEFT folder."""
+        untyped: Any = drafter.module
+        untyped.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)

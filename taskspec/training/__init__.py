@@ -1,0 +1,1 @@
+"""Alignment training: teacher signal, losses, data, and the Lightning module."""

@@ -1,0 +1,45 @@
+"""Attention masks of training batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taskspec.interfaces import TrainingBatch
+
+
+def attention_masks(batch: TrainingBatch, config: Any) -> Tensor | dict[str, Tensor]:
+    """Who attends to whom: causally, within one's segment.
+
+    Args:
+        batch: The batch.
+        config: The decoder's transformers configuration, for sliding windows.
+
+    Returns:
+        bool [B, 1, T, T], or one per layer type where layers differ. Padding attends to itself,
+        so that no row of the softmax is empty.
+    """
+    same = batch.segments[:, :, None] == batch.segments[:, None, :]
+    order = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+    distance = order[:, None] - order[None, :]
+    full = (same & (distance >= 0))[:, None]
+    window = sliding_window(config)
+    if window is None:
+        return full
+    sliding = full & (distance < window)
+    if "full_attention" in (getattr(config, "layer_types", None) or ()):
+        return {"full_attention": full, "sliding_attention": sliding}
+    return sliding
+
+
+def sliding_window(config: Any) -> int | None:
+    """The attention window of a configuration, or None when every layer sees everything."""
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types is not None and "sliding_attention" not in layer_types:
+        return None
+    if layer_types is None and getattr(config, "use_sliding_window", True) is False:
+        return None
+    window: int | None = getattr(config, "sliding_window", None)
+    return window

@@ -1,0 +1,132 @@
+"""Driving Lightning's Trainer for one alignment."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from taskspec.corpus.answers import StoredAnswer
+from taskspec.interfaces import Aligner, TrainableDrafter
+from taskspec.recipe.schema import AlignConfig
+from taskspec.training.data import AlignmentData
+from taskspec.training.module import AlignmentModule
+from taskspec.training.teacher import Head
+
+_CHECKPOINTS = 10
+
+
+@dataclass(frozen=True)
+class AlignmentReport:
+    """What a training run did.
+
+    Attributes:
+        steps: Optimizer steps.
+        tokens: Answer tokens trained on, repeats counted.
+        seconds: Wall clock of this process, without what an interrupted attempt spent.
+    """
+
+    steps: int
+    tokens: int
+    seconds: float
+
+
+def fit(
+    drafter: TrainableDrafter,
+    aligner: Aligner,
+    answers: Sequence[StoredAnswer],
+    head: Head,
+    config: AlignConfig,
+    tokens: int,
+    learning_rate: float,
+    seed: int,
+    folder: Path,
+    show_progress: bool = False,
+) -> AlignmentReport:
+    """Align a drafter; an interrupted run in the same folder is continued.
+
+    Args:
+        drafter: Trained in place, in float32.
+        aligner: Says what trains and against which loss.
+        answers: The target's answers with their teacher signal.
+        head: The target's output head.
+        config: Batch size, schedule and Lightning trainer settings.
+        tokens: Answer tokens to train on, repeats counted.
+        learning_rate: Peak rate.
+        seed: Source of order and initialisation.
+        folder: Checkpoints and the CSV log.
+        show_progress: Show Lightning's progress bar.
+
+    Returns:
+        The report.
+    """
+    started = time.monotonic()
+    with _own_randomness(seed), _quiet_lightning():
+        drafter.module.float().train()
+        data = AlignmentData(answers, head, config.batch_tokens, tokens, seed)
+        module = AlignmentModule(
+            drafter, aligner, learning_rate, config.warmup, config.weight_decay, seed
+        )
+        checkpoint = ModelCheckpoint(
+            dirpath=folder / "checkpoints",
+            every_n_train_steps=max(10, len(data.plan) // _CHECKPOINTS),
+            save_top_k=0,
+            save_last=True,
+        )
+        callbacks: list[Callback] = [checkpoint]
+        if show_progress:
+            callbacks.append(RichProgressBar(leave=False))
+        settings = config.trainer
+        trainer = Trainer(
+            accelerator=settings.accelerator,
+            devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy=settings.strategy,
+            precision=settings.precision,  # type: ignore[arg-type]
+            accumulate_grad_batches=settings.accumulate_grad_batches,
+            gradient_clip_val=settings.gradient_clip_val,
+            max_epochs=1,
+            callbacks=callbacks,
+            logger=CSVLogger(folder, name="", version="log"),
+            log_every_n_steps=5,
+            enable_progress_bar=show_progress,
+            enable_model_summary=False,
+        )
+        last = folder / "checkpoints" / "last.ckpt"
+        trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
+        drafter.module.eval()
+    return AlignmentReport(trainer.global_step, data.trained_tokens, time.monotonic() - started)
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seed torch for the block; the caller's generator is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's notices about devices and loaders off the screen; errors still show."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", category=UserWarning, message=".*num_workers.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
