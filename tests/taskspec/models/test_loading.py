@@ -1,0 +1,152 @@
+import json
+import shutil
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from taskspec.errors import ModelError
+from taskspec.models.loading import load_language_model, model_fingerprint
+
+
+@dataclass
+class Turn:
+    role: str
+    content: str
+
+
+@pytest.fixture
+def copied(tiny_llama_folder, tmp_path):
+    return shutil.copytree(tiny_llama_folder, tmp_path / "copy")
+
+
+def test_loaded_model_is_frozen_and_described(tiny_folder):
+    model = load_language_model(str(tiny_folder), device="cpu")
+    assert not model.model.training
+    assert not any(parameter.requires_grad for parameter in model.model.parameters())
+    assert (model.vocabulary_size, model.hidden_size, model.context_length) == (96, 32, 256)
+    assert model.dtype == torch.float32 and 1 in model.eos_token_ids
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_head_of_final_hidden_states_gives_the_models_logits(tiny_folder, dtype):
+    model = load_language_model(str(tiny_folder), dtype, "cpu")
+    tokens = torch.tensor([[5, 9, 40, 41, 7, 8, 30, 31, 32, 33, 34]])
+    with torch.inference_mode():
+        hidden = model.model.get_decoder()(input_ids=tokens).last_hidden_state
+        expected = model.model(input_ids=tokens).logits
+    torch.testing.assert_close(model.head(hidden), expected)
+
+
+def test_logits_caps_are_applied_by_the_head(tmp_path):
+    from transformers import Gemma2Config
+
+    from tests.conftest import SIZES, save_tiny
+
+    folder = save_tiny(tmp_path, Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=2.0))
+    model = load_language_model(str(folder), device="cpu")
+    assert model.head(100 * torch.randn(3, 32)).abs().max() <= 2.0
+
+
+def test_chat_prompt_ends_where_the_answer_begins(tiny_llama_folder):
+    model = load_language_model(str(tiny_llama_folder), device="cpu")
+    ids = model.chat_ids([Turn("user", "w1 w2")], "w9")
+    assert model.tokenizer.convert_ids_to_tokens(ids) == (
+        "<|start|> system w9 <|end|> <|start|> user w1 w2 <|end|> <|start|> assistant".split()
+    )
+
+
+def test_own_system_message_stands(tiny_llama_folder):
+    model = load_language_model(str(tiny_llama_folder), device="cpu")
+    turns = [Turn("system", "w3"), Turn("user", "w1")]
+    assert model.chat_ids(turns, "w9") == model.chat_ids(turns, None)
+
+
+def test_free_text_begins_with_an_open_user_turn(tiny_llama_folder):
+    model = load_language_model(str(tiny_llama_folder), device="cpu")
+    prefix = model.free_text_prefix()
+    assert model.tokenizer.convert_ids_to_tokens(prefix) == ["<|start|>", "user"]
+
+
+def test_without_chat_template_plain_text_is_used(copied):
+    (copied / "chat_template.jinja").unlink()
+    model = load_language_model(str(copied), device="cpu")
+    ids = model.chat_ids([Turn("user", "w1 w2")], None)
+    assert model.tokenizer.convert_ids_to_tokens(ids) == ["w1", "w2"]
+    assert model.free_text_prefix() == (0,)
+
+
+def test_end_of_turn_of_the_chat_template_ends_answers(copied):
+    template = (copied / "chat_template.jinja").read_text().replace("<|end|>", "<|start|>")
+    (copied / "chat_template.jinja").write_text(template)
+    model = load_language_model(str(copied), device="cpu")
+    assert model.eos_token_ids == {1, 2}
+
+
+def test_template_that_refuses_system_messages_is_told(copied):
+    (copied / "chat_template.jinja").write_text("{{ raise_exception('no system role here') }}")
+    model = load_language_model(str(copied), device="cpu")
+    with pytest.raises(ModelError, match="chat template.*no system role here"):
+        model.chat_ids([Turn("user", "w1")], "w9")
+
+
+def test_fingerprint_follows_the_weights(copied):
+    before = model_fingerprint(str(copied))
+    assert load_language_model(str(copied), device="cpu").fingerprint == before
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(copied / "model.safetensors")
+    state["model.norm.weight"] += 1
+    save_file(state, copied / "model.safetensors", {"format": "pt"})
+    assert model_fingerprint(str(copied)) != before
+
+
+def test_recurrent_models_are_refused(tmp_path):
+    from transformers import MambaConfig
+
+    from tests.conftest import save_tiny
+
+    config = MambaConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2, state_size=4)
+    with pytest.raises(ModelError, match="cannot be rolled back"):
+        load_language_model(str(save_tiny(tmp_path, config)), device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["linear_attention", "conv", "chunked_attention", "hybrid"])
+def test_layers_the_engine_cannot_roll_back_are_refused_by_kind(copied, kind):
+    config = json.loads((copied / "config.json").read_text())
+    config |= {"layer_types": ["full_attention", kind] * 2}
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=kind):
+        load_language_model(str(copied), device="cpu")
+
+
+def test_encoder_decoders_are_refused(tmp_path):
+    from transformers import T5Config
+
+    T5Config(vocab_size=96).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="encoder-decoder"):
+        load_language_model(str(tmp_path), device="cpu")
+
+
+def test_models_that_see_the_future_are_refused(tmp_path):
+    from transformers import BertConfig, BertModel
+
+    from tests.conftest import make_tokenizer
+
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=96, num_hidden_layers=2, **sizes)).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="causal"):
+        load_language_model(str(tmp_path), device="cpu")
+
+
+def test_unknown_name_gets_a_suggestion(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="did you mean 'smollm2-135m-instruct-q4_1'"):
+        load_language_model("smollm2-135m-instruct-q4_2", device="cpu")
+
+
+@pytest.mark.parametrize(("dtype", "device"), [("float99", "cpu"), ("float32", "cuda:99")])
+def test_impossible_dtype_or_device_is_told(tiny_llama_folder, dtype, device):
+    with pytest.raises(ModelError, match=f"{dtype}|{device}"):
+        load_language_model(str(tiny_llama_folder), dtype, device)
