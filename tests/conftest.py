@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ SIZES = {
 }
 
 
-def make_tokenizer() -> Any:
+def _make_tokenizer() -> Any:
     """Words `w0`..`w86`, roles and specials; 94 tokens, so that the models' 96 rows are padded."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -47,7 +48,7 @@ def make_tokenizer() -> Any:
     return tokenizer
 
 
-def save_tiny(folder: Path, config: Any) -> Path:
+def _save_tiny(folder: Path, config: Any) -> Path:
     """Write a random model of this configuration, with the tiny tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -60,7 +61,7 @@ def save_tiny(folder: Path, config: Any) -> Path:
             if parameter.dim() == 2:
                 parameter.normal_(0, 0.3)
     model.save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
+    _make_tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -70,7 +71,7 @@ def tiny_llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig
 
     config = LlamaConfig(**SIZES, tie_word_embeddings=True)
-    return save_tiny(tmp_path_factory.mktemp("tiny-llama"), config)
+    return _save_tiny(tmp_path_factory.mktemp("tiny-llama"), config)
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +80,7 @@ def tiny_qwen2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import Qwen2Config
 
     config = Qwen2Config(**SIZES, tie_word_embeddings=False)
-    return save_tiny(tmp_path_factory.mktemp("tiny-qwen2"), config)
+    return _save_tiny(tmp_path_factory.mktemp("tiny-qwen2"), config)
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +90,23 @@ def tiny_gemma3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     kinds = ["sliding_attention"] * 3 + ["full_attention"]
     config = Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=8, layer_types=kinds)
-    return save_tiny(tmp_path_factory.mktemp("tiny-gemma3"), config)
+    return _save_tiny(tmp_path_factory.mktemp("tiny-gemma3"), config)
+
+
+@pytest.fixture
+def tiny_tokenizer() -> Any:
+    """The tokenizer of the tiny models."""
+    return _make_tokenizer()
+
+
+@pytest.fixture
+def save_tiny(tmp_path: Path) -> Callable[..., Path]:
+    """A function that saves a tiny random model of a transformers configuration class."""
+
+    def save(config_class: Any, **changes: Any) -> Path:
+        return _save_tiny(tmp_path, config_class(**{**SIZES, **changes}))
+
+    return save
 
 
 @pytest.fixture(params=["llama", "qwen2", "gemma3"])

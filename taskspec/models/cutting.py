@@ -70,13 +70,13 @@ def choose_vocabulary(
 
 
 def cut_language_model(
-    model: nn.Module, layers: Sequence[int], vocabulary: Tensor | None
+    model: nn.Module, layers: int | Sequence[int], vocabulary: Tensor | None
 ) -> nn.Module:
     """A smaller copy of a causal LM.
 
     Args:
         model: A transformers causal LM whose decoder holds its blocks in `layers`.
-        layers: Indices of the layers to keep, ascending.
+        layers: Indices of the layers to keep, ascending, or how many `choose_layers` keeps.
         vocabulary: int64 [Vd] ids that the output head keeps; None keeps all. The input
             embedding stays whole, because a draft reads any token of the text.
 
@@ -93,6 +93,8 @@ def cut_language_model(
             f"{type(model).__name__} keeps its layers in a place TaskSpec does not know; "
             "use a draft loaded from a folder (causal-lm with `model:`) instead of a cut one"
         )
+    if isinstance(layers, int):
+        layers = choose_layers(len(decoder.layers), layers)
     unwanted = {id(layer): None for i, layer in enumerate(decoder.layers) if i not in set(layers)}
     # deepcopy consults the memo first, so layers that are not kept are never copied.
     memo: dict[int, Any] = {key: nn.Identity() for key in unwanted}

