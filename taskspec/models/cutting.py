@@ -167,4 +167,7 @@ def load_cut_model(
     rows, width = state[f"{name}.weight"].shape
     model.set_output_embeddings(nn.Linear(width, rows, bias=f"{name}.bias" in state))
     model.load_state_dict(state)
-    return model.to(device=device, dtype=dtype).eval(), vocabulary
+    # Only parameters change dtype: rotary frequencies are buffers and must stay in float32.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model.to(device).eval(), vocabulary

@@ -95,6 +95,15 @@ def test_saved_cut_model_reloads_with_the_same_logits(tiny_folder, tmp_path, voc
     assert (kept is None) if vocabulary is None else torch.equal(kept, vocabulary)
 
 
+def test_reloaded_draft_computes_in_bfloat16_what_the_cut_one_did(tiny_folder, tmp_path):
+    target = load_language_model(str(tiny_folder), "bfloat16", "cpu").model
+    cut = cut_language_model(target, (0, 3), None)
+    save_cut_model(cut, None, tmp_path)
+    loaded, _ = load_cut_model(tmp_path, torch.bfloat16, CPU)
+    tokens = torch.arange(200)[None] % 90
+    assert torch.equal(logits_of(loaded, tokens), logits_of(cut, tokens))
+
+
 def test_folder_without_a_draft_is_told(tmp_path):
     with pytest.raises(ModelError, match="holds no draft"):
         load_cut_model(tmp_path, torch.float32, CPU)

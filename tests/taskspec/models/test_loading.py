@@ -128,7 +128,11 @@ def test_models_that_see_the_future_are_refused(tmp_path, tiny_tokenizer):
     from transformers import BertConfig, BertModel
 
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
-    BertModel(BertConfig(vocab_size=96, num_hidden_layers=2, **sizes)).save_pretrained(tmp_path)
+    model = BertModel(BertConfig(vocab_size=96, num_hidden_layers=2, **sizes))
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            torch.nn.init.normal_(parameter, 0, 0.3)
+    model.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="causal"):
         load_language_model(str(tmp_path), device="cpu")
