@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
 from taskspec.corpus.examples import Example, Message
@@ -20,7 +20,10 @@ from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.pipeline.progress import progress
 from taskspec.pipeline.stage import Stage
-from taskspec.recipe.corpus_path import corpus_digest, corpus_file
+from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 EXAMPLES = "examples.json"
 _SHARD_BATCHES = 4
@@ -44,7 +47,7 @@ class Collect(Stage):
             "target": plain(recipe.target),
             "weights": model_fingerprint(recipe.target.model),
             "corpus": plain(recipe.corpus),
-            "content": corpus_digest(context.loaded),
+            "content": corpus_digest(_corpus(context)),
             "collect": plain(recipe.collect),
             "seed": recipe.seed,
         }
@@ -53,7 +56,7 @@ class Collect(Stage):
         """Write `examples.json`, `answers-*.safetensors` and `free-*.safetensors`."""
         recipe = context.recipe
         examples = split_examples(
-            read_examples(corpus_file(context.loaded)), recipe.corpus, recipe.seed
+            read_examples(_corpus(context)), recipe.corpus, recipe.seed
         )
         requests = self._requests(context, examples)
         write_json(folder / EXAMPLES, [_as_json(example) for example in examples])
@@ -106,6 +109,10 @@ class Collect(Stage):
             )
             for index in range(count)
         ]
+
+
+def _corpus(context: RunContext) -> Traversable:
+    return resolve_corpus(context.recipe.corpus.path, context.loaded.folder)
 
 
 _SPLITS = ("train", "validation", "test")

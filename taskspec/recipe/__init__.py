@@ -1,0 +1,1 @@
+"""Recipes: schema, loading with overrides, and validation before any work."""

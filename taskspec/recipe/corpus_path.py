@@ -1,0 +1,44 @@
+"""Where a recipe's prompts are."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskspec.errors import CorpusError
+from taskspec.recipe.lookup import PACKAGE
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+_PREFIX = "package:"
+
+
+def resolve_corpus(path: str, folder: Path | None) -> Traversable:
+    """The file of a corpus path.
+
+    Args:
+        path: `package:FILE` for prompts shipped with the recipes; else a path, looked for from
+            the recipe's folder and then from the working directory.
+        folder: The recipe's folder, or None for a shipped one.
+
+    Raises:
+        CorpusError: When there is no such file.
+    """
+    if path.startswith(_PREFIX):
+        file = resources.files(PACKAGE).joinpath(path.removeprefix(_PREFIX))
+        if file.is_file():
+            return file
+        raise CorpusError(f"no prompts named {path} are shipped with the recipes")
+    places = [Path(path)] if folder is None else [folder / path, Path(path)]
+    for place in places:
+        if place.is_file():
+            return place
+    raise CorpusError(f"no file {path} (looked for {' and '.join(map(str, places))})")
+
+
+def corpus_digest(file: Traversable) -> str:
+    """SHA-256 of the corpus file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
