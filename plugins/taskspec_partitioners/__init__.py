@@ -1,0 +1,16 @@
+"""First-party partitioners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from taskspec.hookspecs import hookimpl
+from taskspec.interfaces import Partitioner
+
+
+@hookimpl
+def taskspec_partitioners() -> Iterable[type[Partitioner]]:
+    """Offer the built-in partitioners."""
+    from taskspec_partitioners.kmeans import KMeansPartitioner
+
+    return (KMeansPartitioner,)

@@ -1,0 +1,42 @@
+"""Prompts as conversations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn.
+
+    Attributes:
+        role: `system`, `user` or `assistant`.
+        content: What was said.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt: a conversation that ends with the user's turn.
+
+    Attributes:
+        id: Unique name.
+        messages: The turns.
+        split: `train`, `validation` or `test`; None until splits are drawn.
+        task: Known task label, for evaluation only; None when unknown.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    split: str | None = None
+    task: str | None = None
+
+    @property
+    def prompt_text(self) -> str:
+        """The turns' texts, system messages left out, joined by newlines."""
+        return "\n".join(each.content for each in self.messages if each.role != "system")
