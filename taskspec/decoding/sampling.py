@@ -60,6 +60,6 @@ def sample(probs: Tensor, noise: Tensor) -> Tensor:
     """
     cumulative = probs.double().cumsum(dim=-1)
     threshold = noise.double().unsqueeze(-1) * cumulative[..., -1:]
-    index = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    last = (probs > 0).long().cumsum(dim=-1).argmax(dim=-1)
-    return torch.minimum(index, last)
+    # The first entry above the threshold raised the sum, so its probability is not zero; float32
+    # noise below one keeps the threshold below the total in float64.
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
