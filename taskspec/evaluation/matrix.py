@@ -1,0 +1,176 @@
+"""From prompt x method timings to rows of the benchmark table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from taskspec.decoding.records import StepRecord
+from taskspec.evaluation.metrics import acceptance_rate, block_efficiency
+from taskspec.evaluation.statistics import Speeds, speedup_interval
+from taskspec.evaluation.table import ResultRow
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One prompt decoded once by one method.
+
+    Attributes:
+        prompt: The prompt's id.
+        method: The method.
+        repeat: Which repeat, from 0.
+        seconds: Wall clock, routing and prefills included.
+        tokens: Tokens of the answer.
+        steps: Verification passes.
+        draft_length: Draft length in use; 0 for plain decoding, None where drafts are mixed.
+    """
+
+    prompt: str
+    method: str
+    repeat: int
+    seconds: float
+    tokens: int
+    steps: tuple[StepRecord, ...]
+    draft_length: int | None
+
+
+class Matrix:
+    """All timings of an evaluation.
+
+    Args:
+        timings: Every prompt by every method in every repeat.
+        tasks: Task of each prompt, for rows per task and stratification.
+        resamples: Bootstrap resamples.
+    """
+
+    def __init__(
+        self, timings: Sequence[Timing], tasks: Mapping[str, str], resamples: int
+    ) -> None:
+        self.tasks, self.resamples = dict(tasks), resamples
+        self._cells: dict[tuple[str, str], list[Timing]] = {}
+        for timing in timings:
+            self._cells.setdefault((timing.method, timing.prompt), []).append(timing)
+
+    def cell(self, method: str, prompt: str) -> list[Timing]:
+        """All repeats of one prompt by one method."""
+        return self._cells[method, prompt]
+
+    def seconds(self, method: str, prompt: str) -> float:
+        """Median seconds over repeats."""
+        return median(timing.seconds for timing in self.cell(method, prompt))
+
+    def tokens(self, method: str, prompt: str) -> int:
+        """Tokens of the answer, the same in every repeat."""
+        return self.cell(method, prompt)[0].tokens
+
+    def speed(self, method: str, prompts: Sequence[str]) -> float:
+        """Pooled tokens per second."""
+        total = sum(self.tokens(method, prompt) for prompt in prompts)
+        return total / sum(self.seconds(method, prompt) for prompt in prompts)
+
+    def groups(self) -> dict[str, list[str]]:
+        """Prompts of every task, and of all together."""
+        groups = {task: [p for p, t in self.tasks.items() if t == task] for task in self._names()}
+        return {**groups, ALL: list(self.tasks)}
+
+    def rows(
+        self, method: str, accuracy: Mapping[str, float | None], baseline: str = "plain"
+    ) -> list[ResultRow]:
+        """One row per task and one over all.
+
+        Args:
+            method: The method.
+            accuracy: Draft accuracy per task name and `all`.
+            baseline: The method of speed-up 1.
+        """
+        return [
+            self._row(method, name, prompts, accuracy.get(name), baseline)
+            for name, prompts in self.groups().items()
+        ]
+
+    def _row(
+        self,
+        method: str,
+        task: str,
+        prompts: Sequence[str],
+        accuracy: float | None,
+        baseline: str,
+    ) -> ResultRow:
+        speeds = self._speeds(method, prompts)
+        interval = speedup_interval(
+            speeds,
+            self._speeds(baseline, prompts),
+            [self.tasks[prompt] for prompt in prompts],
+            self.resamples,
+        )
+        first = [self.cell(method, prompt)[0] for prompt in prompts]
+        steps = [step for timing in first for step in timing.steps]
+        lengths = {timing.draft_length for timing in first}
+        return ResultRow(
+            method=method,
+            task=task,
+            tokens_per_second=self.speed(method, prompts),
+            speedup=interval.value,
+            speedup_low=interval.low,
+            speedup_high=interval.high,
+            block_efficiency=block_efficiency(steps),
+            acceptance_rate=acceptance_rate(steps),
+            draft_accuracy=accuracy,
+            draft_length=lengths.pop() if len(lengths) == 1 else None,
+            prompts=len(prompts),
+            tokens=int(speeds.tokens.sum()),
+        )
+
+    def best_single(self, pool: Sequence[str]) -> str:
+        """The one member that is fastest overall."""
+        return max(pool, key=lambda method: self.speed(method, list(self.tasks)))
+
+    def random(self, pool: Sequence[str], name: str) -> list[Timing]:
+        """Timings of a router that draws uniformly from the pool: each prompt's mean seconds."""
+        return [
+            Timing(
+                prompt,
+                name,
+                0,
+                float(np.mean([self.seconds(method, prompt) for method in pool])),
+                self.tokens(pool[0], prompt),
+                tuple(s for method in pool for s in self.cell(method, prompt)[0].steps),
+                None,
+            )
+            for prompt in self.tasks
+        ]
+
+    def oracle(self, pool: Sequence[str], name: str) -> list[Timing]:
+        """Timings of a router that knows: chosen on one repeat, scored on the next one."""
+        timings = []
+        for prompt in self.tasks:
+            repeats = len(self.cell(pool[0], prompt))
+            for repeat in range(repeats):
+                chosen = min(pool, key=lambda m, r=repeat: self.cell(m, prompt)[r].seconds)  # type: ignore[misc]
+                scored = self.cell(chosen, prompt)[(repeat + 1) % repeats]
+                timings.append(
+                    Timing(
+                        prompt,
+                        name,
+                        repeat,
+                        scored.seconds,
+                        scored.tokens,
+                        scored.steps,
+                        scored.draft_length,
+                    )
+                )
+        return timings
+
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(self.tasks.values()))
+
+    def _speeds(self, method: str, prompts: Sequence[str]) -> Speeds:
+        return Speeds(
+            np.array([self.tokens(method, prompt) for prompt in prompts], dtype=np.float64),
+            np.array([self.seconds(method, prompt) for prompt in prompts]),
+        )

@@ -1,0 +1,221 @@
+"""The results of a run: as JSON and as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_ALL = "all"
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One method on one task, or on `all`; definitions in docs/metrics.
+
+    Attributes:
+        method: `plain`, `vanilla`, `single`, `best-single`, `prompt-lookup`, `random`, `routed`
+            or `oracle`.
+        task: Task name or `all`.
+        tokens_per_second: Pooled, routing and prefills included.
+        speedup: Over plain decoding.
+        speedup_low: Lower end of its 95 % interval.
+        speedup_high: Upper end.
+        block_efficiency: Tokens per verification pass; 1 for plain decoding.
+        acceptance_rate: Accepted over drafted tokens at the draft length in use.
+        draft_accuracy: u_1 with the draft length forced to 4.
+        draft_length: Draft length in use; None where prompts differ.
+        prompts: Number of prompts.
+        tokens: Number of tokens.
+    """
+
+    method: str
+    task: str
+    tokens_per_second: float
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    block_efficiency: float | None
+    acceptance_rate: float | None
+    draft_accuracy: float | None
+    draft_length: int | None
+    prompts: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Lossless:
+    """Greedy answers compared with plain decoding's, token for token.
+
+    Attributes:
+        checked: Prompts compared.
+        mismatches: Prompts whose answers differ.
+        dtype: The dtype of the comparison.
+    """
+
+    checked: int
+    mismatches: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Found tasks against known labels; None where prompts have no labels."""
+
+    accuracy: float | None
+    ari: float | None
+    clusters: int
+
+
+@dataclass(frozen=True)
+class RouterScore:
+    """The router on held-out prompts.
+
+    Attributes:
+        accuracy: Share sent to their true task's label; None without labels.
+        draft_accuracy: Share sent to the draft assigned to their true task.
+        latency_ms: Median milliseconds of encoding and routing one prompt.
+        abstained: Share of prompts left to the fallback.
+    """
+
+    accuracy: float | None
+    draft_accuracy: float | None
+    latency_ms: float
+    abstained: float
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """What was found and chosen for one known task (or found task, without labels).
+
+    Attributes:
+        task: The task.
+        found: Names of the found tasks its held-out prompts were routed to.
+        drafts: Drafts that decoded them.
+        overlap: Share of held-out 8-grams that occur in training prompts.
+        looping: Share of looping answers.
+    """
+
+    task: str
+    found: tuple[str, ...]
+    drafts: tuple[str, ...]
+    overlap: float
+    looping: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a run measured.
+
+    Attributes:
+        rows: The benchmark table.
+        lossless: The losslessness check.
+        clustering: Found tasks against known ones.
+        router: The router on held-out prompts.
+        tasks: Per task.
+        speed_regret: 1 - S_routed / S_oracle.
+        environment: Versions and machine.
+    """
+
+    rows: tuple[ResultRow, ...]
+    lossless: Lossless
+    clustering: Clustering
+    router: RouterScore
+    tasks: tuple[TaskReport, ...] = ()
+    speed_regret: float | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def row(self, method: str, task: str = _ALL) -> ResultRow | None:
+        """The row of a method on a task."""
+        return next((r for r in self.rows if (r.method, r.task) == (method, task)), None)
+
+
+def to_json(results: Results) -> str:
+    """Results as the JSON text of `results.json`."""
+    return json.dumps(asdict(results), indent=1) + "\n"
+
+
+def from_json(text: str) -> Results:
+    """Read what `to_json` wrote."""
+    value = json.loads(text)
+    tasks = tuple(
+        TaskReport(**{**each, "found": tuple(each["found"]), "drafts": tuple(each["drafts"])})
+        for each in value["tasks"]
+    )
+    return Results(
+        rows=tuple(ResultRow(**row) for row in value["rows"]),
+        lossless=Lossless(**value["lossless"]),
+        clustering=Clustering(**value["clustering"]),
+        router=RouterScore(**value["router"]),
+        tasks=tasks,
+        speed_regret=value["speed_regret"],
+        environment=value["environment"],
+    )
+
+
+def render(results: Results, console: Console) -> None:
+    """Print the table of methods, the table of tasks and the checks."""
+    console.print(_method_table(results))
+    console.print(_task_table(results))
+    lossless = results.lossless
+    verdict = "identical" if lossless.mismatches == 0 else f"{lossless.mismatches} DIFFER"
+    lines = [
+        f"lossless   {lossless.checked} held-out prompts decoded greedily with drafts and "
+        f"plainly in {lossless.dtype}: {verdict}",
+        f"tasks      {results.clustering.clusters} found"
+        + _percent(", clustering accuracy ", results.clustering.accuracy),
+        f"router     {results.router.latency_ms:.2f} ms per prompt"
+        + _percent(", accuracy ", results.router.accuracy)
+        + _percent(", speed regret ", results.speed_regret),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _method_table(results: Results) -> Table:
+    table = Table(title="All held-out prompts", title_justify="left")
+    table.add_column("method")
+    for name in ("tokens/s", "speed-up", "95 %", "tokens/pass", "accepted", "draft acc.", "k"):
+        table.add_column(name, justify="right")
+    for row in results.rows:
+        if row.task == _ALL:
+            style = "bold" if row.method == "routed" else None
+            table.add_row(row.method, f"{row.tokens_per_second:.1f}", *_cells(row), style=style)
+    return table
+
+
+def _task_table(results: Results) -> Table:
+    table = Table(title="Routed, task by task", title_justify="left")
+    for name in ("task", "draft"):
+        table.add_column(name, overflow="fold")
+    for name in ("speed-up", "95 %", "tokens/pass", "accepted", "draft acc.", "k", "vanilla acc."):
+        table.add_column(name, justify="right")
+    for task in results.tasks:
+        row, vanilla = results.row("routed", task.task), results.row("vanilla", task.task)
+        if row is not None:
+            accuracy = _number(vanilla.draft_accuracy if vanilla is not None else None)
+            table.add_row(task.task, ", ".join(task.drafts), *_cells(row), accuracy)
+    return table
+
+
+def _cells(row: ResultRow) -> tuple[str, ...]:
+    return (
+        f"{row.speedup:.2f}x",
+        f"{row.speedup_low:.2f}-{row.speedup_high:.2f}",
+        _number(row.block_efficiency),
+        _number(row.acceptance_rate),
+        _number(row.draft_accuracy),
+        "-" if row.draft_length is None else str(row.draft_length),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _percent(label: str, value: float | None) -> str:
+    return "" if value is None else f"{label}{value:.1%}"
