@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import Distribution, EntryPoint, distributions
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources.abc import Traversable
+from typing import Any
 
 import pluggy
 
 from taskspec import hookspecs
+from taskspec.declarations import check_class, check_hooks
 from taskspec.errors import PluginError
 from taskspec.interfaces import (
     Aligner,
@@ -24,9 +25,6 @@ from taskspec.interfaces import (
     Router,
     Verifier,
 )
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
 
 GROUP = "taskspec"
 
@@ -68,7 +66,7 @@ class LoadFailure:
     """A distribution whose plugins could not be loaded.
 
     Attributes:
-        distribution: Who provides them.
+        distribution: Who provides them, with the version.
         entry_point: The entry point that failed.
         reason: What went wrong and what to do.
     """
@@ -77,77 +75,80 @@ class LoadFailure:
     entry_point: str
     reason: str
 
-
-@dataclass(frozen=True)
-class _Provider:
-    """One entry point of one distribution."""
-
-    distribution: Distribution
-    entry_point: EntryPoint
-
-    @property
-    def label(self) -> str:
-        return f"{self.distribution.name} {self.distribution.version}"
+    def __str__(self) -> str:
+        return (
+            f"entry point '{self.entry_point}' of {self.distribution} could not be loaded: "
+            f"{self.reason}"
+        )
 
 
 class Registry:
-    """All plugins by kind and name; a broken distribution does not take the others down."""
+    """All plugins by kind and name; a broken distribution does not take the others down.
 
-    def __init__(self, providers: Iterable[_Provider]) -> None:
+    Nobody has precedence: a name that two plugins of a kind claim belongs to neither.
+    """
+
+    def __init__(self, plugin_modules: Iterable[EntryPoint]) -> None:
+        """Load plugins.
+
+        Args:
+            plugin_modules: Entry points of installed distributions; each names a module.
+        """
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self._records: dict[tuple[str, str], PluginRecord] = {}
-        self.failures: list[LoadFailure] = []
-        for provider in providers:
+        self._claims: dict[tuple[str, str], list[PluginRecord]] = {}
+        self._recipe_folders: list[tuple[str, Traversable]] = []
+        self._failures: list[LoadFailure] = []
+        for entry_point in sorted(plugin_modules, key=lambda each: (_provider(each), each.name)):
             try:
-                self._register(provider)
+                self._load(entry_point)
             except Exception as error:
                 reason = str(error) if isinstance(error, PluginError) else _loading_failed(error)
-                self.failures.append(
-                    LoadFailure(provider.label, provider.entry_point.name, reason)
-                )
+                label = " ".join(_provider(entry_point))
+                self._failures.append(LoadFailure(label, entry_point.name, reason))
 
     @classmethod
     def discover(cls) -> Registry:
         """Load every installed distribution's plugins."""
-        seen: set[tuple[str, str, str]] = set()
-        providers = []
-        for distribution in distributions():
-            for entry_point in distribution.entry_points.select(group=GROUP):
-                key = (distribution.name, entry_point.name, entry_point.value)
-                if key not in seen:
-                    seen.add(key)
-                    providers.append(_Provider(distribution, entry_point))
-        return cls(sorted(providers, key=lambda p: (p.distribution.name, p.entry_point.name)))
+        return cls(entry_points(group=GROUP))
 
     @property
     def hook(self) -> Any:
         """Pluggy's relay, for observers."""
         return self._manager.hook
 
+    @property
+    def failures(self) -> tuple[LoadFailure, ...]:
+        """Entry points that could not be loaded."""
+        return tuple(self._failures)
+
+    @property
+    def clashes(self) -> tuple[str, ...]:
+        """One message for each name that several plugins of a kind claim."""
+        return tuple(_clash(claims) for claims in self._claims.values() if len(claims) > 1)
+
     def plugins(self) -> tuple[PluginRecord, ...]:
-        """Every plugin, by kind and name."""
+        """Every plugin that a recipe can name, by kind and name."""
         order = list(KINDS)
-        return tuple(
-            sorted(self._records.values(), key=lambda each: (order.index(each.kind), each.name))
-        )
+        usable = [claims[0] for claims in self._claims.values() if len(claims) == 1]
+        return tuple(sorted(usable, key=lambda each: (order.index(each.kind), each.name)))
 
     def record(self, kind: str, name: str) -> PluginRecord:
         """A plugin's record.
 
         Raises:
-            PluginError: When there is none of that name; says which there are.
+            PluginError: When there is none of that name, saying which there are and what could
+                not be loaded; or when several claim it.
         """
-        found = self._records.get((kind, name))
-        if found is not None:
-            return found
-        names = sorted(each.name for each in self._records.values() if each.kind == kind)
+        claims = self._claims.get((kind, name), [])
+        if len(claims) == 1:
+            return claims[0]
+        if claims:
+            raise PluginError(_clash(claims))
+        names = [each.name for each in self.plugins() if each.kind == kind]
         close = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean '{close[0]}'?" if close else ""
-        broken = "".join(
-            f" {failure.distribution} could not be loaded: {failure.reason}."
-            for failure in self.failures
-        )
+        broken = "".join(f" The {failure}." for failure in self._failures)
         raise PluginError(
             f"no {kind} named '{name}'.{hint} Installed: {', '.join(names) or 'none'}.{broken}"
         )
@@ -156,38 +157,54 @@ class Registry:
         """A plugin's class.
 
         Raises:
-            PluginError: When there is none of that name; says which there are.
+            PluginError: As `record` does.
         """
         return self.record(kind, name).plugin
 
     def recipe_folders(self) -> list[tuple[str, Traversable]]:
         """Folders of recipes that distributions ship, with the distribution's name."""
-        found: list[tuple[str, Traversable]] = []
-        for module, label in self._manager.list_name_plugin():
-            implementation = getattr(label, "taskspec_recipes", None)
-            if implementation is not None:
-                found.extend((module, folder) for folder in implementation())
-        return found
+        return list(self._recipe_folders)
 
-    def _register(self, provider: _Provider) -> None:
-        module = provider.entry_point.load()
-        unique = f"{provider.distribution.name}:{provider.entry_point.name}"
-        _refuse_misspelled_hooks(module)
-        records = [
-            _checked(kind, plugin, provider)
-            for kind in KINDS
-            for plugin in _offered(module, f"taskspec_{kind}s")
-        ]
+    def _load(self, entry_point: EntryPoint) -> None:
+        module = entry_point.load()
+        check_hooks(self._manager, module)
+        other = self._manager.get_name(module)
+        if other is not None:
+            raise PluginError(
+                f"{module.__name__} is loaded already, for {other}; uninstall one of the two"
+            )
+        distribution, version = _provider(entry_point)
+        unique = f"entry point '{entry_point.name}' of {distribution} {version}"
+        try:
+            self._manager.register(module, unique)
+            records = [
+                _checked(kind, plugin, entry_point)
+                for kind in KINDS
+                for plugin in self._offers(module, f"taskspec_{kind}s")
+            ]
+            folders = [_folder(each) for each in self._offers(module, "taskspec_recipes")]
+        except Exception:
+            if self._manager.is_registered(module):
+                self._manager.unregister(module)
+            raise
         for record in records:
-            other = self._records.get((record.kind, record.name))
-            if other is not None:
-                raise PluginError(
-                    f"two {record.kind}s are named '{record.name}': {_where(other)} and "
-                    f"{_where(record)}; uninstall one of the distributions or rename one plugin"
-                )
-        self._manager.register(module, unique)
-        self._manager.check_pending()
-        self._records.update({(record.kind, record.name): record for record in records})
+            self._claims.setdefault((record.kind, record.name), []).append(record)
+        self._recipe_folders += [(distribution, folder) for folder in folders]
+
+    def _offers(self, module: Any, hook: str) -> Iterator[Any]:
+        """What one module's implementations of a hook return.
+
+        Calling the hook through pluggy would let one module's exception hide all the others'.
+        """
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            if implementation.plugin is module:
+                offered = implementation.function()
+                if not isinstance(offered, Iterable):
+                    raise PluginError(
+                        f"{module.__name__}.{implementation.function.__name__} returned "
+                        f"{offered!r}; return a tuple"
+                    )
+                yield from offered
 
 
 @lru_cache(maxsize=1)
@@ -196,72 +213,48 @@ def default_registry() -> Registry:
     return Registry.discover()
 
 
-def _offered(module: Any, hook: str) -> Iterable[type[Plugin]]:
-    implementation = getattr(module, hook, None)
-    return () if implementation is None else tuple(implementation())
+def _provider(entry_point: EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution that declares an entry point."""
+    distribution = entry_point.dist
+    if distribution is None:
+        return "an unknown distribution", ""
+    return distribution.name, distribution.version
 
 
 def _loading_failed(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}; install what it lacks, update it, or uninstall it"
+
+
+def _clash(claims: Iterable[PluginRecord]) -> str:
+    claims = list(claims)
+    places = " and ".join(
+        f"{each.module}.{each.plugin.__qualname__} of {each.distribution} {each.version}"
+        for each in claims
+    )
     return (
-        f"{type(error).__name__}: {error}; install what it lacks, update it, or uninstall it"
+        f"{len(claims)} {claims[0].kind}s are named '{claims[0].name}': {places}; rename or "
+        "uninstall until one is left"
     )
 
 
-def _where(record: PluginRecord) -> str:
-    return f"{record.module}.{record.plugin.__name__} of {record.distribution} {record.version}"
+def _folder(offered: Any) -> Traversable:
+    if not isinstance(offered, Traversable) or not offered.is_dir():
+        raise PluginError(
+            f"taskspec_recipes offered {offered!r}, which is no folder; give a pathlib.Path or "
+            "importlib.resources.files(...)"
+        )
+    return offered
 
 
-def _refuse_misspelled_hooks(module: Any) -> None:
-    """Functions that look like hooks but are none would otherwise be ignored in silence."""
-    known = [name for name in dir(hookspecs) if name.startswith("taskspec_")]
-    for name, member in vars(module).items():
-        marked = hasattr(member, f"{hookspecs.PROJECT}_impl")
-        looks = name.startswith("taskspec_") and inspect.isfunction(member)
-        if (marked or looks) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise PluginError(f"{module.__name__}.{name} is no hook of TaskSpec{hint}")
-        if looks and not marked:
-            raise PluginError(
-                f"{module.__name__}.{name} lacks @taskspec.hookspecs.hookimpl, so nobody calls it"
-            )
-
-
-def _checked(kind: str, plugin: Any, provider: _Provider) -> PluginRecord:
+def _checked(kind: str, plugin: Any, entry_point: EntryPoint) -> PluginRecord:
     """A class's record.
 
     Raises:
         PluginError: When the class breaks its kind's contract.
     """
-    interface = KINDS[kind]
-    if not (inspect.isclass(plugin) and issubclass(plugin, interface)):
-        raise PluginError(
-            f"{plugin!r} was offered as {kind} but does not inherit from "
-            f"taskspec.interfaces.{interface.__name__}"
-        )
-    where = f"{plugin.__module__}.{plugin.__qualname__}"
-    name = getattr(plugin, "name", None)
-    if not isinstance(name, str) or not name:
-        raise PluginError(f"{where} has no `name`; give it the name that recipes write")
-    _check_options(where, plugin.Options)
+    check_class(plugin, kind, KINDS[kind])
+    distribution, version = _provider(entry_point)
+    summary = inspect.cleandoc(plugin.__doc__ or "").partition("\n")[0]
     return PluginRecord(
-        kind,
-        name,
-        plugin,
-        provider.distribution.name,
-        provider.distribution.version,
-        plugin.__module__,
-        (inspect.getdoc(plugin) or "").partition("\n")[0],
+        kind, plugin.name, plugin, distribution, version, plugin.__module__, summary
     )
-
-
-def _check_options(where: str, options: Any) -> None:
-    parameters = getattr(options, "__dataclass_params__", None)
-    if parameters is None or not parameters.frozen:
-        raise PluginError(f"{where}.Options must be a frozen dataclass")
-    for field in dataclasses.fields(options):
-        if not field.metadata.get("help"):
-            raise PluginError(
-                f"{where}.Options.{field.name} is undocumented; declare it with "
-                "taskspec.interfaces.option(default, help)"
-            )

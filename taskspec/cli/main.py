@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from taskspec import __version__
 from taskspec.cli.generate import generate
@@ -17,7 +17,43 @@ from taskspec.cli.run import run
 from taskspec.cli.validate import validate
 from taskspec.errors import TaskSpecError
 
+_USERS_MISTAKE = 2
+_INTERRUPTED = 130
+_ADVICE = {
+    errno.ENOSPC: "no space left on the disk; free some and run the same command again",
+    errno.EACCES: "permission denied; choose a place you can write to",
+    errno.EROFS: "the file system is read-only; choose a place you can write to",
+}
+
+
+class _Boundary(TyperGroup):
+    """Where errors end: a user's mistake becomes one message and exit code 2.
+
+    It stands inside Typer because Typer itself answers an interrupt with silence.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except TaskSpecError as error:
+            _fail(f"error: {error}", _USERS_MISTAKE)
+        except KeyboardInterrupt:
+            _fail("\ninterrupted; run the same command again to continue", _INTERRUPTED)
+        except OSError as error:
+            if error.errno not in _ADVICE:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            _fail(f"error: {place}{_ADVICE[error.errno]}", _USERS_MISTAKE)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
 app = typer.Typer(
+    cls=_Boundary,
     name="taskspec",
     help="Make an LLM answer faster without changing what it says.",
     no_args_is_help=True,
@@ -29,14 +65,6 @@ app = typer.Typer(
 COMMANDS = (run, validate, recipes, copy, plugins, models, generate)
 for command in COMMANDS:
     app.command()(command)
-
-_USERS_MISTAKE = 2
-_INTERRUPTED = 130
-_ADVICE = {
-    errno.ENOSPC: "no space left on the disk; free some and run the same command again",
-    errno.EACCES: "permission denied; choose a place you can write to",
-    errno.EROFS: "the file system is read-only; choose a place you can write to",
-}
 
 
 def _show_version(wanted: bool) -> None:
@@ -56,20 +84,5 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one message and exit code 2."""
-    try:
-        app()
-    except TaskSpecError as error:
-        _fail(str(error), _USERS_MISTAKE)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where this one stopped", _INTERRUPTED)
-    except OSError as error:
-        if error.errno not in _ADVICE:
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        _fail(f"{place}{_ADVICE[error.errno]}", _USERS_MISTAKE)
-
-
-def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"error: {message}\n" if code == _USERS_MISTAKE else f"\n{message}\n")
-    sys.exit(code)
+    """Run the command line."""
+    app()
