@@ -75,7 +75,7 @@ def read_answers(path: Path) -> list[StoredAnswer]:
     try:
         with safe_open(path, framework="pt") as file:
             rows = json.loads(file.metadata()["rows"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path} is missing or damaged ({error}); remove its folder and run the recipe again"

@@ -49,7 +49,9 @@ def read_examples(path: Path | Traversable) -> list[Example]:
         more = f"\n... and {rest} more" if rest > 0 else ""
         raise CorpusError("\n".join(problems[:_SHOWN]) + more)
     if not examples:
-        raise CorpusError(f"{path} holds no prompts; each line should be a JSON row with `messages`")
+        raise CorpusError(
+            f"{path} holds no prompts; each line should be a JSON row with `messages`"
+        )
     return examples
 
 
@@ -97,8 +99,10 @@ def _example(row: Any, fallback_id: str) -> Example:
 
 def _messages(row: Mapping[str, Any]) -> Iterator[Message]:
     if "messages" in row:
-        yield from (_turn(each, "role", "content", dict(zip(_ROLES, _ROLES, strict=True)))
-                    for each in _list(row, "messages"))
+        yield from (
+            _turn(each, "role", "content", dict(zip(_ROLES, _ROLES, strict=True)))
+            for each in _list(row, "messages")
+        )
     elif "conversations" in row:
         roles = {"system": "system", **_SHAREGPT_ROLES}
         yield from (_turn(each, "from", "value", roles) for each in _list(row, "conversations"))

@@ -14,9 +14,7 @@ from taskspec.recipe.schema import CorpusConfig
 _LEAST_TRAIN = 2
 
 
-def split_examples(
-    examples: Sequence[Example], config: CorpusConfig, seed: int
-) -> list[Example]:
+def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int) -> list[Example]:
     """Give every prompt a split.
 
     Marked prompts keep theirs. The others are drawn by a hash of seed and id, so that adding
@@ -31,7 +29,9 @@ def split_examples(
         else replace(example, split=_draw(example.id, config, seed))
         for example in examples
     ]
-    counts = {name: sum(e.split == name for e in marked) for name in ("train", "validation", "test")}
+    counts = {
+        name: sum(e.split == name for e in marked) for name in ("train", "validation", "test")
+    }
     if counts["train"] < _LEAST_TRAIN or not counts["validation"] or not counts["test"]:
         raise CorpusError(
             f"too few prompts: {counts['train']} for training, {counts['validation']} for "

@@ -43,7 +43,9 @@ class Drafts:
             counts = torch.tensor([emitted[index] for index in indices])
             tokens = torch.zeros(len(indices), int(counts.max()), dtype=torch.int64)
             for place, index in enumerate(indices):
-                tokens[place, : emitted[index]] = torch.tensor(rows[index].tokens[-emitted[index] :])
+                tokens[place, : emitted[index]] = torch.tensor(
+                    rows[index].tokens[-emitted[index] :]
+                )
             drafters[name].commit(
                 [rows[index].slot for index in indices],
                 tokens,

@@ -37,11 +37,11 @@ class Window:
         return self.rows == tuple(range(self.rows[0], self.rows[0] + len(self.rows)))
 
 
-class RowLayer(CacheLayerMixin):
+class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, float [rows, heads, length, head size]."""
 
     def __init__(self, rows: int, length: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.rows, self.length = rows, length
         self.window: Window | None = None
 
@@ -98,7 +98,7 @@ class RowLayer(CacheLayerMixin):
         return self.length
 
 
-class RowCache(Cache):  # type: ignore[misc]
+class RowCache(Cache):
     """Row layers under one set of per-row lengths.
 
     Attributes:

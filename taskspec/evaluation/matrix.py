@@ -48,9 +48,7 @@ class Matrix:
         resamples: Bootstrap resamples.
     """
 
-    def __init__(
-        self, timings: Sequence[Timing], tasks: Mapping[str, str], resamples: int
-    ) -> None:
+    def __init__(self, timings: Sequence[Timing], tasks: Mapping[str, str], resamples: int) -> None:
         self.tasks, self.resamples = dict(tasks), resamples
         self._cells: dict[tuple[str, str], list[Timing]] = {}
         for timing in timings:

@@ -136,14 +136,15 @@ class Drafter(Plugin, ABC):
 
 
 class TrainableDrafter(Drafter):
-    """A drafter whose parameters an aligner can train.
+    """A drafter whose parameters an aligner can train."""
 
-    Attributes:
-        needs_recovery: Whether it knows nothing yet (as a model just cut does) and is to be
-            taught by distillation on text sampled freely from the target before anything else.
-    """
+    @property
+    def needs_recovery(self) -> bool:
+        """Whether it knows nothing yet, as a model just cut does.
 
-    needs_recovery: bool = False
+        Such a draft is first taught by distillation on text sampled freely from the target.
+        """
+        return False
 
     @property
     @abstractmethod

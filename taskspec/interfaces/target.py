@@ -10,33 +10,47 @@ if TYPE_CHECKING:
 
 
 class Target(Protocol):
-    """A causal language model with its tokenizer.
-
-    Attributes:
-        model: The transformers causal LM, in evaluation mode.
-        tokenizer: Its transformers tokenizer.
-        vocabulary_size: Rows of the output head (V).
-        hidden_size: Width of the final hidden state (H).
-        eos_token_ids: Tokens that end an answer.
-        context_length: Longest sequence the model was made for, in tokens.
-    """
+    """A causal language model with its tokenizer."""
 
     @property
-    def model(self) -> nn.Module: ...
+    def model(self) -> nn.Module:
+        """The transformers causal LM."""
+        ...
+
     @property
-    def tokenizer(self) -> Any: ...
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        ...
+
     @property
-    def vocabulary_size(self) -> int: ...
+    def vocabulary_size(self) -> int:
+        """V: rows of the output head."""
+        ...
+
     @property
-    def hidden_size(self) -> int: ...
+    def hidden_size(self) -> int:
+        """H: width of the final hidden state."""
+        ...
+
     @property
-    def eos_token_ids(self) -> frozenset[int]: ...
+    def eos_token_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        ...
+
     @property
-    def context_length(self) -> int: ...
+    def context_length(self) -> int:
+        """Longest sequence, in tokens."""
+        ...
+
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where the model is."""
+        ...
+
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """The weights' dtype."""
+        ...
 
     def head(self, hidden: Tensor) -> Tensor:
         """Final hidden states [..., H] to logits [..., V], caps and scales included."""

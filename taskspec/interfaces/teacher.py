@@ -28,17 +28,17 @@ class TrainingBatch:
 
 
 class TeacherSignal(Protocol):
-    """The target's view of the M trained positions of a batch.
-
-    Attributes:
-        tokens: int64 [M], the answer token that follows each trained position.
-        hidden: float [M, H], the target's final normalised hidden state there.
-    """
+    """The target's view of the M trained positions of a batch."""
 
     @property
-    def tokens(self) -> Tensor: ...
+    def tokens(self) -> Tensor:
+        """int64 [M], the answer token that follows each trained position."""
+        ...
+
     @property
-    def hidden(self) -> Tensor: ...
+    def hidden(self) -> Tensor:
+        """The float [M, H] states: the target's final normalised hidden state there."""
+        ...
 
     def log_probs(self, vocabulary: Tensor | None) -> Tensor:
         """Target log-probabilities float32 [M, Vd] at these ids.

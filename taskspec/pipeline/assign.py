@@ -220,7 +220,7 @@ class _Bench:
             if (candidate := self.best_length(entry.name, [label])) is not None
         ]
         considered.sort(key=lambda candidate: -candidate.predicted)
-        promising = [c for c in considered if c.predicted >= 1.0][: _TIMED_CANDIDATES]
+        promising = [c for c in considered if c.predicted >= 1.0][:_TIMED_CANDIDATES]
         measured = self._measure(label, promising)
         return [
             Candidate(c.draft, c.draft_length, c.block_efficiency, c.predicted, measured[c.draft])

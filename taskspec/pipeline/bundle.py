@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from taskspec.pipeline.assign import baseline_entries, load_assignment
 from taskspec.pipeline.align import task_entries
+from taskspec.pipeline.assign import baseline_entries, load_assignment
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.stage import Stage
 from taskspec.serving.bundle import BundleManifest, write_manifest

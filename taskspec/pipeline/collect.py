@@ -17,9 +17,9 @@ from taskspec.interfaces import Sampling
 from taskspec.models.loading import model_fingerprint
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.context import RunContext, plain
-from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.pipeline.progress import progress
 from taskspec.pipeline.stage import Stage
+from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ class Collect(Stage):
     def run(self, context: RunContext, folder: Path) -> str:
         """Write `examples.json`, `answers-*.safetensors` and `free-*.safetensors`."""
         recipe = context.recipe
-        examples = split_examples(
-            read_examples(_corpus(context)), recipe.corpus, recipe.seed
-        )
+        examples = split_examples(read_examples(_corpus(context)), recipe.corpus, recipe.seed)
         requests = self._requests(context, examples)
         write_json(folder / EXAMPLES, [_as_json(example) for example in examples])
         answers = _answer(context, folder, "answers", requests, "answering prompts")

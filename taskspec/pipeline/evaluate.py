@@ -175,9 +175,7 @@ def pool_entries(context: RunContext, assigned: Assigned) -> list[DraftEntry]:
 def _held_out(context: RunContext, router: PromptRouter) -> list[_Prompt]:
     """The held-out prompts to decode: a seeded draw from every known (else found) task."""
     recipe = context.recipe
-    examples = [
-        e for e in load_examples(context.stage_folders["collect"]) if e.split == "test"
-    ]
+    examples = [e for e in load_examples(context.stage_folders["collect"]) if e.split == "test"]
     labelled = all(example.task is not None for example in examples)
     groups: dict[str, list[tuple[Example, Route]]] = {}
     for example in examples:
@@ -265,9 +263,7 @@ def _time_all(
             0 if choice is None else choice.draft_length,
         )
 
-    with progress(
-        context.console, "timing methods", repeats * len(prompts), len(done)
-    ) as advance:
+    with progress(context.console, "timing methods", repeats * len(prompts), len(done)) as advance:
         for method in names:
             decode(prompts[0], method, -1)
         for repeat in range(repeats):
@@ -387,9 +383,7 @@ class _Accuracy:
 def _clustering(context: RunContext) -> ClusteringScore | None:
     """The partition of training and validation prompts against their labels, if they have any."""
     tasks = load_tasks(context.stage_folders["partition"])
-    known = [
-        e for e in load_examples(context.stage_folders["collect"]) if e.id in tasks.labels
-    ]
+    known = [e for e in load_examples(context.stage_folders["collect"]) if e.id in tasks.labels]
     if any(example.task is None for example in known):
         return None
     return score_clustering(
@@ -409,12 +403,20 @@ def _router_score(
         matching = clustering.matching
         drafts = {task: router.assignments[label].draft for label, task in matching.items()}
         right_task = float(
-            np.mean([matching.get(-1 if r.label is None else r.label) == e.task
-                     for r, e in zip(routes, held, strict=True)])
+            np.mean(
+                [
+                    matching.get(-1 if r.label is None else r.label) == e.task
+                    for r, e in zip(routes, held, strict=True)
+                ]
+            )
         )
         right_draft = float(
-            np.mean([e.task in drafts and r.assignment.draft == drafts[e.task]
-                     for r, e in zip(routes, held, strict=True)])
+            np.mean(
+                [
+                    e.task in drafts and r.assignment.draft == drafts[e.task]
+                    for r, e in zip(routes, held, strict=True)
+                ]
+            )
         )
     return RouterScore(
         right_task,

@@ -64,7 +64,7 @@ class Partition(Stage):
             [text for text, keep in zip(texts, train, strict=True) if keep],
             PartitionContext(context.recipe.seed, context.target),
         )
-        if not (~train).sum() == 0:
+        if not train.all():
             labels[~train] = partitioner.predict(
                 vectors[~train], [text for text, keep in zip(texts, train, strict=True) if not keep]
             )

@@ -103,13 +103,13 @@ def _check_combinations(recipe: Recipe, registry: Registry, places: Places) -> l
     problems = []
     known = {(record.kind, record.name): record.plugin for record in registry.plugins()}
     verifier = known.get(("verifier", recipe.decode.verifier.use))
-    if verifier is not None and recipe.decode.temperature >= GREEDY_EPSILON:
-        if not cast("type[Verifier]", verifier).samples:
-            message = (
-                f"'{recipe.decode.verifier.use}' is for greedy decoding only; set "
-                "decode.temperature to 0 or use 'rejection'"
-            )
-            problems.append(Problem(places("decode.verifier"), "decode.verifier.use", message))
+    sampling = recipe.decode.temperature >= GREEDY_EPSILON
+    if verifier is not None and sampling and not cast("type[Verifier]", verifier).samples:
+        message = (
+            f"'{recipe.decode.verifier.use}' is for greedy decoding only; set "
+            "decode.temperature to 0 or use 'rejection'"
+        )
+        problems.append(Problem(places("decode.verifier"), "decode.verifier.use", message))
     recovery = known.get(("aligner", recipe.align.recovery.use))
     if recovery is not None and cast("type[Aligner]", recovery).adapts:
         message = (

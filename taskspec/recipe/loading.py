@@ -189,7 +189,9 @@ def _build(
             before = len(problems)
             default = field.default_factory if callable(field.default_factory) else None
             if default is hints[key]:
-                arguments[key] = _build(hints[key], {}, f"{path}.{key}".lstrip("."), places, problems)
+                arguments[key] = _build(
+                    hints[key], {}, f"{path}.{key}".lstrip("."), places, problems
+                )
             sound = sound and len(problems) == before
     if not sound:
         return None
@@ -236,5 +238,3 @@ def _unknown_key(key: str, known: Mapping[str, Any]) -> str:
 
 def _without_repeats(problems: Sequence[Problem]) -> list[Problem]:
     return list(dict.fromkeys(problems))
-
-

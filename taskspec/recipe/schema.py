@@ -75,7 +75,10 @@ class CorpusConfig:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("validation_share", self.validation_share), ("test_share", self.test_share)):
+        for name, value in (
+            ("validation_share", self.validation_share),
+            ("test_share", self.test_share),
+        ):
             if not 0 < value < 0.5:
                 raise ValueError(f"{name} must be above 0 and below 0.5, not {value:g}")
         if self.limit is not None:
@@ -204,7 +207,10 @@ class AlignConfig(PluginChoice):
     def __post_init__(self) -> None:
         _at_least("tokens", self.tokens, 1)
         _at_least("batch_tokens", self.batch_tokens, 16)
-        for name, rate in (("learning_rate", self.learning_rate), ("recovery_learning_rate", self.recovery_learning_rate)):
+        for name, rate in (
+            ("learning_rate", self.learning_rate),
+            ("recovery_learning_rate", self.recovery_learning_rate),
+        ):
             if rate <= 0:
                 raise ValueError(f"{name} must be positive, not {rate:g}")
 

@@ -80,7 +80,9 @@ def read_manifest(folder: Path) -> BundleManifest:
             "give the bundle folder of a finished run, such as runs/quickstart/bundle"
         ) from None
     if value.pop("format", None) != _FORMAT:
-        raise ArtifactError(f"{folder} was made by another version of TaskSpec; run its recipe again")
+        raise ArtifactError(
+            f"{folder} was made by another version of TaskSpec; run its recipe again"
+        )
     drafts = tuple(
         DraftEntry(
             each["name"],
