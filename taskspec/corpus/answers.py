@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,7 +43,11 @@ class StoredAnswer:
 
 
 def write_answers(path: Path, answers: Sequence[StoredAnswer]) -> None:
-    """Write answers to one safetensors file, whole or not at all."""
+    """Write answers to one safetensors file, whole or not at all.
+
+    Raises:
+        ValueError: When only some answers have the target's hidden states and log-normalizers.
+    """
     rows = [
         {
             "id": answer.id,
@@ -56,11 +61,13 @@ def write_answers(path: Path, answers: Sequence[StoredAnswer]) -> None:
         "prompt_ids": torch.tensor([t for a in answers for t in a.prompt_ids], dtype=torch.int32),
         "answer_ids": torch.tensor([t for a in answers for t in a.answer_ids], dtype=torch.int32),
     }
-    if answers and all(answer.hidden is not None for answer in answers):
-        tensors["hidden"] = torch.cat([a.hidden for a in answers if a.hidden is not None])
-        tensors["log_normalizer"] = torch.cat(
-            [a.log_normalizer for a in answers if a.log_normalizer is not None]
-        )
+    hidden = [each.hidden for each in answers if each.hidden is not None]
+    log_normalizers = [each.log_normalizer for each in answers if each.log_normalizer is not None]
+    if hidden or log_normalizers:
+        if not len(hidden) == len(log_normalizers) == len(answers):
+            raise ValueError("either all answers have hidden and log_normalizer, or none has any")
+        tensors["hidden"] = torch.cat(hidden)
+        tensors["log_normalizer"] = torch.cat(log_normalizers)
     temporary = path.with_name(f".{path.name}.partial")
     save_file(tensors, temporary, metadata={"rows": json.dumps(rows)})
     os.replace(temporary, path)
@@ -76,30 +83,33 @@ def read_answers(path: Path) -> list[StoredAnswer]:
         with safe_open(path, framework="pt") as file:
             rows = json.loads(file.metadata()["rows"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        return list(_answers(rows, tensors))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(
             f"{path} is missing or damaged ({error}); remove its folder and run the recipe again"
         ) from None
-    prompts, ids = tensors["prompt_ids"].tolist(), tensors["answer_ids"].tolist()
-    hidden, log_normalizer = tensors.get("hidden"), tensors.get("log_normalizer")
-    answers, prompt_start, start = [], 0, 0
-    for row in rows:
-        prompt_end, end = prompt_start + row["prompt"], start + row["answer"]
-        answers.append(
-            StoredAnswer(
-                row["id"],
-                tuple(prompts[prompt_start:prompt_end]),
-                tuple(ids[start:end]),
-                row["finished"],
-                None if hidden is None else hidden[start:end],
-                None if log_normalizer is None else log_normalizer[start:end],
-            )
+
+
+def _answers(rows: Sequence[Any], tensors: Mapping[str, Tensor]) -> Iterator[StoredAnswer]:
+    prompt_lengths = [row["prompt"] for row in rows]
+    answer_lengths = [row["answer"] for row in rows]
+    # `split` refuses lengths that do not add up to the tensor's.
+    parts = {
+        name: torch.split(tensor, prompt_lengths if name == "prompt_ids" else answer_lengths)
+        for name, tensor in tensors.items()
+    }
+    for index, row in enumerate(rows):
+        yield StoredAnswer(
+            row["id"],
+            tuple(parts["prompt_ids"][index].tolist()),
+            tuple(parts["answer_ids"][index].tolist()),
+            row["finished"],
+            parts["hidden"][index] if "hidden" in parts else None,
+            parts["log_normalizer"][index] if "log_normalizer" in parts else None,
         )
-        prompt_start, start = prompt_end, end
-    return answers
 
 
-def is_looping(answer_ids: Sequence[int]) -> bool:
-    """Whether an answer's last 32 tokens hold at most 12 distinct ones."""
-    last = answer_ids[-_LOOP_WINDOW:]
+def is_looping(token_ids: Sequence[int]) -> bool:
+    """Whether a text's last 32 tokens hold at most 12 distinct ones; shorter texts never loop."""
+    last = token_ids[-_LOOP_WINDOW:]
     return len(last) == _LOOP_WINDOW and len(set(last)) <= _LOOP_DISTINCT

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from taskspec.corpus.examples import Example
+from taskspec.corpus.examples import SPLITS, Example
 from taskspec.errors import CorpusError
 from taskspec.recipe.schema import CorpusConfig
 
-_LEAST_TRAIN = 2
+_LEAST = {"train": 2, "validation": 1, "test": 1}
 
 
 def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int) -> list[Example]:
@@ -20,36 +20,50 @@ def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int)
     Marked prompts keep theirs. The others are drawn by a hash of seed and id, so that adding
     prompts moves none of the old ones.
 
+    Args:
+        examples: Prompts with distinct ids.
+        config: Shares of the splits, and how many training prompts to keep.
+        seed: Draws the splits, and the training prompts when there are more than the limit.
+
+    Returns:
+        The prompts in their order, training prompts beyond the limit left out.
+
     Raises:
         CorpusError: When a split would be too small to work with.
     """
-    marked = [
-        example
-        if example.split is not None
-        else replace(example, split=_draw(example.id, config, seed))
+    split = [
+        example if example.split else replace(example, split=_draw(example.id, config, seed))
         for example in examples
     ]
-    counts = {
-        name: sum(e.split == name for e in marked) for name in ("train", "validation", "test")
-    }
-    if counts["train"] < _LEAST_TRAIN or not counts["validation"] or not counts["test"]:
-        raise CorpusError(
-            f"too few prompts: {counts['train']} for training, {counts['validation']} for "
-            f"validation, {counts['test']} held out; at least {_LEAST_TRAIN}, 1 and 1 are needed, "
-            "and a hundred or more per task are useful. Add prompts, or mark rows with `split`"
-        )
+    counts = Counter(example.split for example in split)
+    if any(counts[name] < least for name, least in _LEAST.items()):
+        raise CorpusError(_too_few(config, counts))
     if config.limit is None or counts["train"] <= config.limit:
-        return marked
-    train = [example.id for example in marked if example.split == "train"]
-    kept = set(random.Random(seed).sample(train, config.limit))
-    return [example for example in marked if example.split != "train" or example.id in kept]
+        return split
+    train = [example.id for example in split if example.split == "train"]
+    kept = set(sorted(train, key=lambda name: _place("limit", name, seed))[: config.limit])
+    return [example for example in split if example.split != "train" or example.id in kept]
 
 
 def _draw(name: str, config: CorpusConfig, seed: int) -> str:
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    place = _place("split", name, seed)
     if place < config.test_share:
         return "test"
     if place < config.test_share + config.validation_share:
         return "validation"
     return "train"
+
+
+def _place(purpose: str, name: str, seed: int) -> float:
+    """Where a prompt falls in [0, 1): uniform, the same on every machine."""
+    digest = hashlib.sha256(f"{purpose}:{seed}:{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _too_few(config: CorpusConfig, counts: Counter[str | None]) -> str:
+    found = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
+    needed = ", ".join(f"{least} {name}" for name, least in _LEAST.items())
+    return (
+        f"{config.path}: too few prompts: {found}; needed are at least {needed}, and useful are a "
+        "hundred or more per task. Add prompts, or say where each goes with `split` in its row"
+    )

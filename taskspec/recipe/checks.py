@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from taskspec.errors import CorpusError, PluginError, Problem
 from taskspec.interfaces.sampling import GREEDY_EPSILON
 from taskspec.recipe.corpus_path import resolve_corpus
-from taskspec.recipe.plugins import first_line
+from taskspec.recipe.lines import Places
+from taskspec.recipe.plugins import check_options
 from taskspec.recipe.schema import PluginChoice, Recipe
 from taskspec.registry import Registry
 
 if TYPE_CHECKING:
     from taskspec.interfaces import Aligner, Verifier
 
-Places = Callable[[str], str]
+_DRAFT_NAME = re.compile(r"\w[\w-]*")
+_RUN_NAME = re.compile(r"\w[\w.-]*")
 
 
 def choices(recipe: Recipe) -> Iterator[tuple[str, str, PluginChoice]]:
@@ -37,84 +36,90 @@ def choices(recipe: Recipe) -> Iterator[tuple[str, str, PluginChoice]]:
 
 
 def check_recipe(
-    recipe: Recipe, folder: Path | None, registry: Registry, places: Places
+    recipe: Recipe,
+    folder: Path | None,
+    registry: Registry,
+    places: Places,
+    found: Sequence[Problem] = (),
 ) -> list[Problem]:
     """All problems beyond the schema.
 
     Args:
         recipe: The recipe.
-        folder: Its folder, or None for a shipped one.
+        folder: The folder that its relative paths start at; None for none.
         registry: The plugins.
         places: Says where a path was set.
+        found: Problems known already; what they are about is not checked again.
     """
-    problems = []
-    for path, kind, choice in choices(recipe):
-        problems += _check_choice(path, kind, choice, registry, places)
-    for name in recipe.draft.pool:
-        if not name.replace("-", "").replace("_", "").isalnum():
-            where = f"draft.pool.{name}"
-            problems.append(
-                Problem(places(where), where, "name drafts with letters, digits, - and _ only")
+    return list(_Checks(registry, places, found).run(recipe, folder))
+
+
+class _Checks:
+    def __init__(self, registry: Registry, places: Places, found: Sequence[Problem]) -> None:
+        self._registry, self._places = registry, places
+        self._found = [problem.path for problem in found]
+
+    def run(self, recipe: Recipe, folder: Path | None) -> Iterator[Problem]:
+        if self._is_sound("name") and not _RUN_NAME.fullmatch(recipe.name):
+            yield self._problem("name", "name runs with letters, digits, -, _ and . only")
+        for name in recipe.draft.pool if self._is_sound("draft.pool") else ():
+            if not _DRAFT_NAME.fullmatch(name):
+                message = "name drafts with letters, digits, - and _ only"
+                yield self._problem(f"draft.pool.{name}", message)
+        if self._is_sound("corpus.path"):
+            try:
+                resolve_corpus(recipe.corpus.path, folder)
+            except CorpusError as error:
+                yield self._problem("corpus.path", str(error))
+        for path, kind, choice in choices(recipe):
+            if self._is_sound(f"{path}.use"):
+                yield from self._choice(path, kind, choice)
+        yield from self._temperature(recipe)
+        yield from self._recovery(recipe)
+
+    def _choice(self, path: str, kind: str, choice: PluginChoice) -> Iterator[Problem]:
+        try:
+            plugin = self._registry.get(kind, choice.use)
+        except PluginError as error:
+            yield self._problem(f"{path}.use", str(error))
+            return
+        if self._is_sound(f"{path}.options"):
+            for name, message in check_options(plugin, choice)[1]:
+                options = f"{path}.options"
+                yield self._problem(f"{options}.{name}" if name else options, message)
+
+    def _temperature(self, recipe: Recipe) -> Iterator[Problem]:
+        name = recipe.decode.verifier.use
+        samples = {
+            record.name: cast("type[Verifier]", record.plugin).samples
+            for record in self._registry.plugins()
+            if record.kind == "verifier"
+        }
+        if recipe.decode.temperature >= GREEDY_EPSILON and samples.get(name) is False:
+            fit = ", ".join(each for each in samples if samples[each]) or "none is installed"
+            message = (
+                f"the verifier '{name}' is right for temperature 0 only; set temperature to 0, or "
+                f"decode.verifier to one that samples: {fit}"
             )
-    if not recipe.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        problems.append(
-            Problem(places("name"), "name", "name runs with letters, digits, -, _ and . only")
-        )
-    try:
-        resolve_corpus(recipe.corpus.path, folder)
-    except CorpusError as error:
-        problems.append(Problem(places("corpus.path"), "corpus.path", str(error)))
-    return problems + _check_combinations(recipe, registry, places)
+            yield self._problem("decode.temperature", message)
 
+    def _recovery(self, recipe: Recipe) -> Iterator[Problem]:
+        name = recipe.align.recovery.use
+        adapts = {
+            record.name: cast("type[Aligner]", record.plugin).adapts
+            for record in self._registry.plugins()
+            if record.kind == "aligner"
+        }
+        if adapts.get(name) is True:
+            fit = ", ".join(each for each in adapts if not adapts[each]) or "none is installed"
+            message = (
+                f"'{name}' trains adapters, but a draft cut from the target must learn as a "
+                f"whole; use one that does: {fit}"
+            )
+            yield self._problem("align.recovery.use", message)
 
-def _check_choice(
-    path: str, kind: str, choice: PluginChoice, registry: Registry, places: Places
-) -> list[Problem]:
-    try:
-        plugin = registry.get(kind, choice.use)
-    except PluginError as error:
-        return [Problem(places(f"{path}.use"), f"{path}.use", str(error))]
-    problems = []
-    schema = OmegaConf.structured(plugin.Options)
-    known = list(schema)
-    for key, value in choice.options.items():
-        where = f"{path}.options.{key}"
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            options = ", ".join(known) or "none"
-            message = f"no such option of '{choice.use}'; {hint}Options: {options}"
-            problems.append(Problem(places(where), where, message))
-            continue
-        try:
-            OmegaConf.merge(schema, {key: value})
-        except OmegaConfBaseException as error:
-            problems.append(Problem(places(where), where, first_line(error)))
-    if not problems:
-        try:
-            OmegaConf.to_object(OmegaConf.merge(schema, choice.options))
-        except (OmegaConfBaseException, ValueError) as error:
-            where = f"{path}.options"
-            problems.append(Problem(places(where), where, first_line(error)))
-    return problems
+    def _is_sound(self, path: str) -> bool:
+        return not any(path == bad or path.startswith(f"{bad}.") for bad in self._found)
 
-
-def _check_combinations(recipe: Recipe, registry: Registry, places: Places) -> list[Problem]:
-    problems = []
-    known = {(record.kind, record.name): record.plugin for record in registry.plugins()}
-    verifier = known.get(("verifier", recipe.decode.verifier.use))
-    sampling = recipe.decode.temperature >= GREEDY_EPSILON
-    if verifier is not None and sampling and not cast("type[Verifier]", verifier).samples:
-        message = (
-            f"'{recipe.decode.verifier.use}' is for greedy decoding only; set "
-            "decode.temperature to 0 or use 'rejection'"
-        )
-        problems.append(Problem(places("decode.verifier"), "decode.verifier.use", message))
-    recovery = known.get(("aligner", recipe.align.recovery.use))
-    if recovery is not None and cast("type[Aligner]", recovery).adapts:
-        message = (
-            f"'{recipe.align.recovery.use}' trains adapters, but a draft cut from the target must "
-            "learn as a whole; use 'kd'"
-        )
-        problems.append(Problem(places("align.recovery"), "align.recovery.use", message))
-    return problems
+    def _problem(self, path: str, message: str) -> Problem:
+        return Problem(self._places(path), path, message)

@@ -22,7 +22,7 @@ def resolve_corpus(path: str, folder: Path | None) -> Traversable:
     Args:
         path: `package:FILE` for prompts shipped with the recipes; else a path, looked for from
             the recipe's folder and then from the working directory.
-        folder: The recipe's folder, or None for a shipped one.
+        folder: The recipe's folder; None for a recipe that lies in none.
 
     Raises:
         CorpusError: When there is no such file.
@@ -33,6 +33,7 @@ def resolve_corpus(path: str, folder: Path | None) -> Traversable:
             return file
         raise CorpusError(f"no prompts named {path} are shipped with the recipes")
     places = [Path(path)] if folder is None else [folder / path, Path(path)]
+    places = list(dict.fromkeys(places))
     for place in places:
         if place.is_file():
             return place

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from taskspec.errors import Problem, RecipeError
+from taskspec.recipe.building import Builder
 from taskspec.recipe.checks import check_recipe
-from taskspec.recipe.lines import KeyLine, key_lines, line_of
+from taskspec.recipe.lines import KeyLine, Places, key_lines
 from taskspec.recipe.lookup import find_recipe
-from taskspec.recipe.plugins import first_line
-from taskspec.recipe.schema import PluginChoice, Recipe
+from taskspec.recipe.overrides import (
+    apply_overrides,
+    drop_removed_drafts,
+    expand_choices,
+    read_overrides,
+)
+from taskspec.recipe.schema import Recipe
+from taskspec.recipe.yaml_text import read_yaml, write_yaml
 from taskspec.registry import Registry
 
-OVERRIDE = "override"
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+_WHOLE = "recipe"
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class LoadedRecipe:
     Attributes:
         recipe: The validated values.
         source: What was asked for: a path or a shipped name.
-        folder: The recipe's folder, or None for a shipped one.
+        folder: The folder that relative paths start at; None for a recipe that lies in none.
         text: The resolved recipe as YAML; loading it gives an equal recipe.
     """
 
@@ -40,19 +46,6 @@ class LoadedRecipe:
     source: str
     folder: Path | None
     text: str
-
-
-class _Places:
-    """Says where a key was set: a line of the file, or an override."""
-
-    def __init__(self, name: str, lines: list[KeyLine], overridden: Sequence[str]) -> None:
-        self.name, self.lines, self.overridden = name, lines, overridden
-
-    def __call__(self, path: str) -> str:
-        if any(f"{path}.".startswith(f"{key}.") for key in self.overridden):
-            return OVERRIDE
-        line = line_of(path, self.lines)
-        return self.name if line is None else f"{self.name}:{line}"
 
 
 def load_recipe(source: str, overrides: Sequence[str], registry: Registry) -> LoadedRecipe:
@@ -67,174 +60,67 @@ def load_recipe(source: str, overrides: Sequence[str], registry: Registry) -> Lo
         RecipeError: With every problem, each with its place.
     """
     file = find_recipe(source, registry)
-    name = source if isinstance(file, Path) else f"{source}.yaml"
-    values, lines = _read(name, file.read_text(encoding="utf-8"))
-    problems = [
-        Problem(f"{name}:{each.line}", each.path, "this key stands twice; keep one")
-        for each in lines
-        if each.repeated
-    ]
-    changes, override_problems = _read_overrides(overrides)
-    problems += override_problems
-    places = _Places(name, lines, list(changes))
-    for path, value in changes.items():
-        _set(values, path, value)
-    _drop_removed_members(values)
-    _expand_choices(values)
-    recipe = _build(Recipe, values, "", places, problems)
+    name = source if Path(source).is_file() else file.name
     folder = file.parent if isinstance(file, Path) else None
-    if recipe is not None:
-        problems += check_recipe(recipe, folder, registry, places)
-    if problems or recipe is None:
-        raise RecipeError(_without_repeats(problems))
+    values, lines = _read(name, file)
+    changes, problems = read_overrides(overrides)
+    values = expand_choices(values)
+    problems += apply_overrides(values, changes)
+    values = expand_choices(values)
+    drop_removed_drafts(values)
+    places = Places(name, lines, [change.path for change in changes])
+    builder = Builder(places)
+    recipe: Recipe = builder.build(Recipe, values)
+    problems += _repeated_keys(name, lines) + builder.problems
+    problems += check_recipe(recipe, folder, registry, places, problems)
+    if problems:
+        raise RecipeError(sorted(problems, key=lambda problem: places.order(problem.path)))
     return LoadedRecipe(recipe, source, folder, dump_recipe(recipe))
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """A recipe as YAML, every value written out."""
-    return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
+    return write_yaml(dataclasses.asdict(recipe))
 
 
-def _read(name: str, text: str) -> tuple[dict[str, Any], list[KeyLine]]:
+def _read(name: str, file: Traversable) -> tuple[dict[str, Any], list[KeyLine]]:
+    content = file.read_bytes()
     try:
-        lines, values = key_lines(text), yaml.safe_load(text)
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problem = Problem(f"{name}:{line}", _WHOLE, "not UTF-8 text; save the file as UTF-8")
+        raise RecipeError([problem]) from None
+    try:
+        # The lines come first: they refuse what contains itself, which later steps would follow.
+        lines, values = key_lines(text), read_yaml(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = name if mark is None else f"{name}:{mark.line + 1}"
-        reason = getattr(error, "problem", None) or str(error)
-        raise RecipeError([Problem(where, "", f"not valid YAML: {reason}")]) from None
+        raise RecipeError([_syntax_problem(name, text, error)]) from None
     if not isinstance(values, dict):
-        raise RecipeError([Problem(name, "", "a recipe is a mapping of keys; this file is not")])
+        found = "is empty" if values is None else "holds no keys"
+        message = f"the file {found}; `taskspec copy quickstart` writes a recipe to start from"
+        raise RecipeError([Problem(name, _WHOLE, message)])
     return values, lines
 
 
-def _read_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
-    changes: dict[str, Any] = {}
-    problems = []
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        if not equals or not key:
-            problems.append(Problem(OVERRIDE, override, "write overrides as key=value"))
-        else:
-            changes[key] = value
-    return changes, problems
+def _syntax_problem(name: str, text: str, error: yaml.YAMLError) -> Problem:
+    line = None
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        line = None if mark is None else mark.line + 1
+        reason = error.problem or error.context or str(error)
+    elif isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        reason = f"the character U+{ord(text[error.position]):04X} is not allowed"
+    else:
+        reason = str(error)
+    where = name if line is None else f"{name}:{line}"
+    return Problem(where, _WHOLE, f"not valid YAML: {reason}")
 
 
-def _set(values: dict[str, Any], path: str, value: Any) -> None:
-    *above, last = path.split(".")
-    for key in above:
-        inner = values.get(key)
-        if isinstance(inner, str):
-            inner = {"use": inner}
-        values[key] = inner if isinstance(inner, dict) else {}
-        values = values[key]
-    values[last] = value
-
-
-def _drop_removed_members(values: dict[str, Any]) -> None:
-    draft = values.get("draft")
-    if isinstance(draft, dict) and isinstance(draft.get("pool"), dict):
-        draft["pool"] = {name: each for name, each in draft["pool"].items() if each is not None}
-
-
-def _expand_choices(values: dict[str, Any]) -> None:
-    """`partition: kmeans` means `partition: {use: kmeans}`."""
-
-    def expand(section: Any, hint: Any) -> Any:
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            if issubclass(hint, PluginChoice) and isinstance(section, str):
-                return {"use": section}
-            if isinstance(section, dict):
-                hints = typing.get_type_hints(hint)
-                return {key: expand(each, hints.get(key)) for key, each in section.items()}
-        if typing.get_origin(hint) is dict and isinstance(section, dict):
-            inner = typing.get_args(hint)[1]
-            return {key: expand(each, inner) for key, each in section.items()}
-        return section
-
-    values.update(expand(dict(values), Recipe))
-
-
-def _build(
-    schema: type, values: Any, path: str, places: _Places, problems: list[Problem]
-) -> Any | None:
-    """An instance of a schema dataclass, collecting problems instead of stopping at the first."""
-    if values is None:
-        values = {}
-    if not isinstance(values, Mapping):
-        problems.append(Problem(places(path), path, f"expected keys and values, found {values!r}"))
-        return None
-    hints = typing.get_type_hints(schema)
-    known = {field.name: field for field in dataclasses.fields(schema)}
-    sound, arguments = True, {}
-    for key, value in values.items():
-        where = f"{path}.{key}".lstrip(".")
-        if key not in known:
-            problems.append(Problem(places(where), where, _unknown_key(str(key), known)))
-            sound = False
-            continue
-        before = len(problems)
-        arguments[key] = _value(hints[key], value, where, places, problems)
-        sound = sound and len(problems) == before
-    for key, field in known.items():
-        if key not in arguments and field.default == MISSING:
-            where = f"{path}.{key}".lstrip(".")
-            problems.append(Problem(places(where), where, "is required but not set"))
-            sound = False
-        elif key not in arguments and dataclasses.is_dataclass(hints[key]):
-            before = len(problems)
-            default = field.default_factory if callable(field.default_factory) else None
-            if default is hints[key]:
-                arguments[key] = _build(
-                    hints[key], {}, f"{path}.{key}".lstrip("."), places, problems
-                )
-            sound = sound and len(problems) == before
-    if not sound:
-        return None
-    try:
-        return schema(**arguments)
-    except ValueError as error:
-        name = str(error).partition(" ")[0]
-        where = f"{path}.{name}".lstrip(".") if name in known else path
-        problems.append(Problem(places(where), where, str(error)))
-        return None
-
-
-def _value(hint: Any, value: Any, path: str, places: _Places, problems: list[Problem]) -> Any:
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return _build(hint, value, path, places, problems)
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) is dict and dataclasses.is_dataclass(arguments[1]):
-        if not isinstance(value, Mapping):
-            problems.append(Problem(places(path), path, f"expected named entries, found {value!r}"))
-            return None
-        return {
-            key: _value(arguments[1], each, f"{path}.{key}", places, problems)
-            for key, each in value.items()
-        }
-    return _leaf(hint, value, path, places, problems)
-
-
-def _leaf(hint: Any, value: Any, path: str, places: _Places, problems: list[Problem]) -> Any:
-    """One plain value, converted by OmegaConf's rules for the field's type."""
-    holder = dataclasses.make_dataclass("Holder", [("value", hint, MISSING)])
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(holder), {"value": value})
-        return OmegaConf.to_container(merged)["value"]  # type: ignore[call-overload, index]
-    except OmegaConfBaseException as error:
-        problems.append(Problem(places(path), path, f"{first_line(error)}"))
-        return None
-
-
-def _unknown_key(key: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"no such key; {hint}Known here: {', '.join(known)}"
-
-
-def _without_repeats(problems: Sequence[Problem]) -> list[Problem]:
-    return list(dict.fromkeys(problems))
+def _repeated_keys(name: str, lines: Sequence[KeyLine]) -> list[Problem]:
+    return [
+        Problem(f"{name}:{each.line}", each.path, f"stands on line {each.earlier} too; keep one")
+        for each in lines
+        if each.earlier is not None
+    ]

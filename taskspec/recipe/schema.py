@@ -6,6 +6,8 @@ to users. Range checks live in `__post_init__` and raise `ValueError`.
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +15,20 @@ from omegaconf import MISSING
 
 
 def _at_least(name: str, value: float, least: float) -> None:
+    _finite(name, value)
     if value < least:
         raise ValueError(f"{name} must be at least {least:g}, not {value:g}")
+
+
+def _positive(name: str, value: float) -> None:
+    _finite(name, value)
+    if value <= 0:
+        raise ValueError(f"{name} must be positive, not {value:g}")
+
+
+def _finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, not {value:g}")
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -54,6 +68,8 @@ class TargetConfig:
 
     def __post_init__(self) -> None:
         _one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not '{self.device}'")
 
 
 @dataclass(frozen=True)
@@ -75,10 +91,8 @@ class CorpusConfig:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("validation_share", self.validation_share),
-            ("test_share", self.test_share),
-        ):
+        for name in ("validation_share", "test_share"):
+            value = getattr(self, name)
             if not 0 < value < 0.5:
                 raise ValueError(f"{name} must be above 0 and below 0.5, not {value:g}")
         if self.limit is not None:
@@ -177,6 +191,12 @@ class TrainerConfig:
     accumulate_grad_batches: int = 1
     gradient_clip_val: float = 1.0
 
+    def __post_init__(self) -> None:
+        _one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
+        _at_least("num_nodes", self.num_nodes, 1)
+        _at_least("accumulate_grad_batches", self.accumulate_grad_batches, 1)
+        _at_least("gradient_clip_val", self.gradient_clip_val, 0)
+
 
 @dataclass(frozen=True)
 class AlignConfig(PluginChoice):
@@ -207,12 +227,11 @@ class AlignConfig(PluginChoice):
     def __post_init__(self) -> None:
         _at_least("tokens", self.tokens, 1)
         _at_least("batch_tokens", self.batch_tokens, 16)
-        for name, rate in (
-            ("learning_rate", self.learning_rate),
-            ("recovery_learning_rate", self.recovery_learning_rate),
-        ):
-            if rate <= 0:
-                raise ValueError(f"{name} must be positive, not {rate:g}")
+        _positive("learning_rate", self.learning_rate)
+        _positive("recovery_learning_rate", self.recovery_learning_rate)
+        _at_least("weight_decay", self.weight_decay, 0)
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup must be between 0 and 1, not {self.warmup:g}")
 
 
 @dataclass(frozen=True)
@@ -334,3 +353,11 @@ class Recipe:
     runs: str = "runs"
     seed: int = 0
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("runs must name a folder; '.' is the working directory")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be at least 0 and below 2**32, not {self.seed}")
+        if self.threads is not None:
+            _at_least("threads", self.threads, 1)

@@ -1,0 +1,78 @@
+"""`taskspec validate`: one short answer, or every problem."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from taskspec.cli.main import app
+
+RECIPE = """\
+name: trial
+target: {model: some/model}
+corpus: {path: prompts.jsonl}
+draft: {pool: {lookup: prompt-lookup}}
+"""
+SPLITS = ["train"] * 5 + ["validation"] * 2 + ["test"]
+
+
+@pytest.fixture
+def validate(tmp_path, monkeypatch):
+    """Writes a recipe with prompts and validates it."""
+    monkeypatch.chdir(tmp_path)
+    rows = [json.dumps({"prompt": "hello", "split": split}) for split in SPLITS]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(rows))
+
+    def validate(text, *overrides):
+        (tmp_path / "my.yaml").write_text(text)
+        return CliRunner().invoke(app, ["validate", "my.yaml", *overrides])
+
+    return validate
+
+
+def test_a_fine_recipe_is_summed_up(validate):
+    result = validate(RECIPE)
+    assert result.exit_code == 0
+    assert "my.yaml is fine" in result.output
+    assert "some/model" in result.output
+    assert "5 training, 2 validation, 1 held out" in result.output
+    assert "draft.pool.lookup: drafter prompt-lookup (taskspec-decoding" in result.output
+
+
+def test_overrides_count(validate):
+    assert "other/model" in validate(RECIPE, "target.model=other/model").output
+    assert "2 training" in validate(RECIPE, "corpus.limit=2").output
+
+
+def test_every_problem_is_printed_and_the_exit_code_says_so(validate):
+    result = validate(f"{RECIPE}partition: {{use: kmean}}\n", "seed=x")
+    assert result.exit_code == 2
+    assert "my.yaml:5 partition.use: no partitioner named 'kmean'. Did you mean" in result.output
+    assert "override seed: expected a whole number, found 'x'" in result.output
+    assert "fine" not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_prompts_are_checked_too(validate, tmp_path):
+    (tmp_path / "other.jsonl").write_text('{"prompt": "a"}\n{"prompt": 1}\n')
+    result = validate(RECIPE, "corpus.path=other.jsonl")
+    assert result.exit_code == 2
+    assert "other.jsonl:2: `prompt` must be a text" in result.output
+
+
+def test_too_few_prompts_are_no_fine_recipe(validate, tmp_path):
+    (tmp_path / "other.jsonl").write_text('{"prompt": "a"}\n')
+    result = validate(RECIPE, "corpus.path=other.jsonl")
+    assert result.exit_code == 2
+    assert "too few prompts" in result.output
+
+
+def test_a_missing_recipe_is_answered_with_those_there_are(validate):
+    result = CliRunner().invoke(app, ["validate", "quickstat"])
+    assert result.exit_code == 2
+    assert "quickstat recipe: no such file" in result.output
+    assert "Did you mean 'quickstart'?" in result.output
+
+
+def test_the_quick_start_is_fine():
+    assert CliRunner().invoke(app, ["validate", "quickstart"]).exit_code == 0

@@ -1,0 +1,110 @@
+"""Stored answers: what is written is read, whole or not at all."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from taskspec.corpus import answers as module
+from taskspec.corpus.answers import StoredAnswer, is_looping, read_answers, write_answers
+from taskspec.errors import ArtifactError
+
+
+def make_answers(dtype=None):
+    """Three answers, the second one empty; with the target's states when a dtype is given."""
+    lengths = {"a": 3, "b": 0, "ü": 2}
+    return [
+        StoredAnswer(
+            name,
+            tuple(range(length + 1)),
+            tuple(range(100_000, 100_000 + length)),
+            length == 3,
+            torch.randn(length, 4).to(dtype) if dtype else None,
+            torch.randn(length) if dtype else None,
+        )
+        for name, length in lengths.items()
+    ]
+
+
+def assert_same(read, written):
+    assert len(read) == len(written)
+    for left, right in zip(read, written, strict=True):
+        for field in dataclasses.fields(StoredAnswer):
+            mine, theirs = getattr(left, field.name), getattr(right, field.name)
+            if isinstance(theirs, torch.Tensor):
+                assert mine.dtype == theirs.dtype
+                torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+            else:
+                assert mine == theirs
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16], ids=str)
+def test_what_is_written_is_read(tmp_path, dtype):
+    written = make_answers(dtype)
+    write_answers(tmp_path / "answers.safetensors", written)
+    assert_same(read_answers(tmp_path / "answers.safetensors"), written)
+
+
+def test_no_answers_are_stored_too(tmp_path):
+    write_answers(tmp_path / "answers.safetensors", [])
+    assert read_answers(tmp_path / "answers.safetensors") == []
+
+
+def test_states_for_some_answers_only_are_refused(tmp_path):
+    mixed = [make_answers(torch.float32)[0], make_answers()[1]]
+    with pytest.raises(ValueError, match="all answers .* or none"):
+        write_answers(tmp_path / "answers.safetensors", mixed)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "answers.safetensors"
+    old = make_answers()
+    write_answers(path, old)
+
+    def fail(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "save_file", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_answers(path, make_answers(torch.float32))
+    assert_same(read_answers(path), old)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match=r"none.safetensors is missing or damaged.*run the"):
+        read_answers(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "metadata gone", "metadata wrong"])
+def test_damage_is_reported(tmp_path, damage):
+    path = tmp_path / "answers.safetensors"
+    write_answers(path, make_answers(torch.float32))
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "cut": content[:-5],
+            "emptied": b"",
+            "metadata gone": content.replace(b'"rows"', b'"sowr"'),
+            "metadata wrong": content.replace(rb"\"answer\": 3", rb"\"answer\": 4"),
+        }[damage]
+    )
+    assert path.read_bytes() != content
+    with pytest.raises(ArtifactError, match="missing or damaged"):
+        read_answers(path)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "loops"),
+    [
+        ([7] * 32, True),
+        ([7] * 31, False),
+        ([], False),
+        (list(range(12)) * 4, True),
+        (list(range(13)) * 4, False),
+        ([*range(100), *[1, 2] * 16], True),
+        ([*[1, 2] * 50, *range(32)], False),
+    ],
+)
+def test_a_loop_is_few_tokens_again_and_again_at_the_end(tokens, loops):
+    assert is_looping(tokens) is loops

@@ -1,0 +1,353 @@
+"""Loading recipes: what is accepted, and what each mistake is answered with."""
+
+import subprocess
+import sys
+
+import pytest
+
+from taskspec.recipe.loading import load_recipe
+from taskspec.recipe.schema import AlignConfig, PluginChoice
+
+# Each line of MINIMAL has its number: name 1, target 2, corpus 3, draft 4, pool 5, small 6.
+WRONG = {
+    "misspelled key": ("sed: 1", "my.yaml:7 sed: no such key. Did you mean 'seed'?"),
+    "misspelled nested key": (
+        "align:\n  tokns: 10",
+        "my.yaml:8 align.tokns: no such key. Did you mean 'tokens'?",
+    ),
+    "option beside its plugin": (
+        "partition: {use: kmeans, clusters: 5}",
+        "my.yaml:7 partition.clusters: no such key. Options of the plugin go under `options`.",
+    ),
+    "text for a number": (
+        "align: {tokens: many}",
+        "my.yaml:7 align.tokens: expected a whole number, found 'many'",
+    ),
+    "fraction for a whole number": (
+        "seed: 1.5",
+        "my.yaml:7 seed: expected a whole number, found 1.5",
+    ),
+    "truth for a number": ("seed: true", "my.yaml:7 seed: expected a whole number, found true"),
+    "truth for text": (
+        "runs: on",
+        "my.yaml:7 runs: expected text, found true; put it in quotes",
+    ),
+    "null for a number": ("seed:", "my.yaml:7 seed: expected a whole number, found null"),
+    "number for a list": (
+        "assign: {draft_lengths: 3}",
+        "my.yaml:7 assign.draft_lengths: expected a list of whole numbers, found 3",
+    ),
+    "value for a section": (
+        "collect: 5",
+        "my.yaml:7 collect: expected keys and values, found 5",
+    ),
+    "text for an optional number": (
+        "threads: all",
+        "my.yaml:7 threads: expected a whole number or null, found 'all'",
+    ),
+    "interpolation": (
+        "seed: ${oc.env:SEED}",
+        "my.yaml:7 seed: ${...} is not filled in here; write the value itself",
+    ),
+    "out of range": (
+        "route:\n  threshold: 1",
+        "my.yaml:8 route.threshold: threshold must be at least 0 and below 1, not 1",
+    ),
+    "not a number": (
+        "decode: {temperature: .nan}",
+        "my.yaml:7 decode.temperature: temperature must be finite, not nan",
+    ),
+    "none of the choices": (
+        "partition: {noise: keep}",
+        "my.yaml:7 partition.noise: noise must be one of nearest, drop, not 'keep'",
+    ),
+    "unknown plugin": (
+        "partition:\n  use: kmean",
+        "my.yaml:8 partition.use: no partitioner named 'kmean'. Did you mean 'kmeans'? "
+        "Installed: hdbscan, kmeans.",
+    ),
+    "unknown plugin, written short": (
+        "partition: kmean",
+        "my.yaml:7 partition.use: no partitioner named 'kmean'. Did you mean 'kmeans'?",
+    ),
+    "unknown encoder": ("encode: tfid", "my.yaml:7 encode.use: no encoder named 'tfid'."),
+    "unknown aligner": ("align: kdd", "my.yaml:7 align.use: no aligner named 'kdd'."),
+    "unknown recovery": (
+        "align: {recovery: kdd}",
+        "my.yaml:7 align.recovery.use: no aligner named 'kdd'.",
+    ),
+    "unknown router": ("route: logistik", "my.yaml:7 route.use: no router named 'logistik'."),
+    "unknown encoder of the router": (
+        "route: {encoder: tfid}",
+        "my.yaml:7 route.encoder.use: no encoder named 'tfid'.",
+    ),
+    "unknown verifier": (
+        "decode: {verifier: gredy}",
+        "my.yaml:7 decode.verifier.use: no verifier named 'gredy'. Did you mean 'greedy'?",
+    ),
+    "unknown drafter": (
+        "    other: cutt",
+        "my.yaml:7 draft.pool.other.use: no drafter named 'cutt'. Did you mean 'cut'?",
+    ),
+    "draft without a plugin": (
+        "    other: {options: {}}",
+        "my.yaml:7 draft.pool.other.use: is required but not set",
+    ),
+    "draft with an unusable name": (
+        "    a/b: lookup",
+        "my.yaml:7 draft.pool.a/b: name drafts with letters, digits, - and _ only",
+    ),
+    "unknown option": (
+        "partition:\n  options:\n    cluster: 3",
+        "my.yaml:9 partition.options.cluster: 'kmeans' has no such option. "
+        "Did you mean 'clusters'? Options: clusters, least, most.",
+    ),
+    "option of the wrong type": (
+        "partition: {options: {clusters: few}}",
+        "my.yaml:7 partition.options.clusters: expected a whole number, found 'few'",
+    ),
+    "option out of range": (
+        "partition: {options: {clusters: 0}}",
+        "my.yaml:7 partition.options.clusters: clusters must be at least 1, not 0",
+    ),
+    "options that do not fit each other": (
+        "partition: {options: {least: 9, most: 8}}",
+        "my.yaml:7 partition.options: a task's most prompts are fewer than its least",
+    ),
+    "required option left out": (
+        "    other: cut",
+        "my.yaml:7 draft.pool.other.options.layers: is required but not set",
+    ),
+    "verifier that cannot sample": (
+        "decode:\n  verifier: greedy\n  temperature: 0.7",
+        "my.yaml:9 decode.temperature: the verifier 'greedy' is right for temperature 0 only; "
+        "set temperature to 0, or decode.verifier to one that samples: rejection",
+    ),
+    "recovery by adapters": (
+        "align:\n  recovery: lora-kd",
+        "my.yaml:8 align.recovery.use: 'lora-kd' trains adapters, but a draft cut from the "
+        "target must learn as a whole; use one that does: kd",
+    ),
+    "key given twice": ("name: other", "my.yaml:7 name: stands on line 1 too; keep one"),
+    "broken YAML": ("seed: [1", "my.yaml:8 recipe: not valid YAML: "),
+    "tab as indentation": ("align:\n\ttokens: 1", "my.yaml:8 recipe: not valid YAML: "),
+    "control character": (
+        "seed: \x07",
+        "my.yaml:7 recipe: not valid YAML: the character U+0007 is not allowed",
+    ),
+    "alias inside itself": (
+        "encode: &x {options: *x}",
+        "my.yaml:7 recipe: not valid YAML: an alias stands inside what it stands for",
+    ),
+    "list as a key": ("[1, 2]: 3", "my.yaml:7 recipe: not valid YAML: found unhashable key"),
+}
+
+
+def test_shortest_recipe_leaves_the_rest_to_defaults(load, minimal):
+    recipe = load(minimal).recipe
+    assert recipe.name == "trial"
+    assert recipe.draft.pool == {"small": PluginChoice("cut", {"layers": 2})}
+    assert recipe.align == AlignConfig()
+
+
+@pytest.mark.parametrize(("added", "message"), WRONG.values(), ids=WRONG)
+def test_each_mistake_has_one_message_with_its_line(problems, minimal, added, message):
+    found = problems(f"{minimal}{added}\n")
+    assert len(found) == 1
+    assert found[0].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("removed", "message"),
+    [
+        ("name: trial\n", "my.yaml name: is required but not set"),
+        ("{model: some/model}", "my.yaml:2 target.model: is required but not set"),
+        ("target: {model: some/model}\n", "my.yaml target.model: is required but not set"),
+        (
+            "draft:\n  pool:\n    small: {use: cut, options: {layers: 2}}\n",
+            "my.yaml draft.pool: pool must name at least one draft",
+        ),
+        (
+            "    small: {use: cut, options: {layers: 2}}\n",
+            "my.yaml:5 draft.pool: expected named entries, found null",
+        ),
+    ],
+)
+def test_what_is_left_out_is_named(problems, minimal, removed, message):
+    assert problems(minimal.replace(removed, "")) == [message]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "my.yaml recipe: the file is empty; `taskspec copy quickstart` writes"),
+        (b"- a\n- b\n", "my.yaml recipe: the file holds no keys;"),
+        (b"name: a\nruns: \xe9\n", "my.yaml:2 recipe: not UTF-8 text; save the file as UTF-8"),
+        (b"name: a\n---\nname: b\n", "my.yaml:2 recipe: not valid YAML: "),
+    ],
+)
+def test_files_that_are_no_recipe(problems, content, message):
+    found = problems(content)
+    assert len(found) == 1
+    assert found[0].startswith(message)
+
+
+def test_missing_prompts_are_named_with_the_places_looked_at(problems, minimal):
+    found = problems(minimal.replace("prompts.jsonl", "promts.jsonl"))
+    assert found == ["my.yaml:3 corpus.path: no file promts.jsonl (looked for promts.jsonl)"]
+
+
+def test_run_names_that_are_no_folder_names_are_refused(problems, minimal):
+    assert problems(minimal.replace("trial", "../trial")) == [
+        "my.yaml:1 name: name runs with letters, digits, -, _ and . only"
+    ]
+
+
+def test_every_problem_is_reported_at_once_in_the_order_of_the_file(problems, minimal):
+    found = problems(
+        f"{minimal}"
+        "partition: {use: kmean}\n"
+        "align:\n"
+        "  tokens: many\n"
+        "  batch_tokens: 1\n"
+        "  learning_rate: -1\n"
+        "  use: lorakd\n"
+        "seeed: 1\n",
+        "route.use=logistik",
+    )
+    assert [line.split(": ")[0] for line in found] == [
+        "my.yaml:7 partition.use",
+        "my.yaml:9 align.tokens",
+        "my.yaml:10 align.batch_tokens",
+        "my.yaml:11 align.learning_rate",
+        "my.yaml:12 align.use",
+        "my.yaml:13 seeed",
+        "override route.use",
+    ]
+
+
+def test_all_options_of_a_plugin_are_checked(problems, minimal):
+    found = problems(f"{minimal}partition: {{options: {{clusters: 0, least: 0, mots: 1}}}}\n")
+    assert [line.split(": ")[0] for line in found] == [
+        "my.yaml:7 partition.options.mots",
+        "my.yaml:7 partition.options.clusters",
+        "my.yaml:7 partition.options.least",
+    ]
+
+
+def test_no_problem_is_reported_because_of_another(problems, minimal):
+    found = problems(f"{minimal}partition: {{use: [kmeans], options: {{any: 1}}}}\n")
+    assert found == ["my.yaml:7 partition.use: expected text, found ['kmeans']"]
+
+
+def test_a_plugin_may_be_written_as_its_name_alone(load, minimal):
+    recipe = load(f"{minimal}    other: lookup\npartition: hdbscan\n").recipe
+    assert recipe.partition.use == "hdbscan"
+    assert recipe.draft.pool["other"] == PluginChoice("lookup")
+
+
+def test_a_section_keeps_its_default_plugin_when_only_options_are_given(load, minimal):
+    recipe = load(f"{minimal}align: {{recovery: {{options: {{}}}}}}\n").recipe
+    assert recipe.align.recovery.use == "kd"
+
+
+def test_texts_that_look_like_dates_or_numbers_stay_text(load, minimal):
+    recipe = load(minimal.replace("trial", "2026-01-01") + "runs: 12\n").recipe
+    assert (recipe.name, recipe.runs) == ("2026-01-01", "12")
+
+
+def test_a_system_message_may_hold_anything(load, minimal):
+    text = minimal.replace("some/model", "some/model, system: 'Fill in ${name}'")
+    assert load(text).recipe.target.system == "Fill in ${name}"
+
+
+def test_the_byte_order_mark_of_editors_is_ignored(load, minimal):
+    assert load(b"\xef\xbb\xbf" + minimal.encode()).recipe.name == "trial"
+
+
+class TestOverrides:
+    def test_change_values_at_any_depth(self, load, minimal):
+        recipe = load(
+            minimal, "seed=7", "align.tokens=1000", "draft.pool.small.options.layers=4"
+        ).recipe
+        assert (recipe.seed, recipe.align.tokens) == (7, 1000)
+        assert recipe.draft.pool["small"].options == {"layers": 4}
+
+    def test_are_read_as_yaml_and_as_text_where_they_are_none(self, load, minimal):
+        recipe = load(
+            minimal, "assign.draft_lengths=[1, 2]", "target.system=@you: [be brief"
+        ).recipe
+        assert recipe.assign.draft_lengths == [1, 2]
+        assert recipe.target.system == "@you: [be brief"
+
+    def test_keep_equals_signs_in_the_value(self, load, minimal):
+        assert load(minimal, "target.system=a=b").recipe.target.system == "a=b"
+
+    def test_add_and_remove_drafts(self, load, minimal):
+        pool = load(minimal, "draft.pool.other=lookup", "draft.pool.small=null").recipe.draft.pool
+        assert pool == {"other": PluginChoice("lookup")}
+
+    def test_merge_keys_into_keys(self, load, minimal):
+        pool = load(minimal, "draft={pool: {other: lookup}}").recipe.draft.pool
+        assert sorted(pool) == ["other", "small"]
+
+    def test_naming_another_plugin_drops_the_options_of_the_first(self, load, minimal):
+        text = f"{minimal}partition: {{use: kmeans, noise: drop, options: {{clusters: 5}}}}\n"
+        partition = load(text, "partition=hdbscan").recipe.partition
+        assert (partition.use, partition.options, partition.noise) == ("hdbscan", {}, "drop")
+
+    def test_reach_into_a_plugin_written_as_its_name_alone(self, load, minimal):
+        text = f"{minimal}partition: kmeans\n"
+        partition = load(text, "partition.options.clusters=5").recipe.partition
+        assert (partition.use, partition.options) == ("kmeans", {"clusters": 5})
+
+    def test_the_last_one_counts(self, load, minimal):
+        assert load(minimal, "seed=1", "seed=2").recipe.seed == 2
+
+    def test_change_one_of_several_sections_that_share_an_alias(self, load, minimal):
+        text = minimal.replace("{use: cut", "&first {use: cut") + "    other: *first\n"
+        pool = load(text, "draft.pool.other.options.layers=9").recipe.draft.pool
+        assert (pool["small"].options, pool["other"].options) == ({"layers": 2}, {"layers": 9})
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("seed", "override seed: write overrides as key=value"),
+            ("=3", "override =3: write overrides as key=value"),
+            ("align..tokens=3", "override align..tokens=3: write overrides as key=value"),
+            ("seed.x=3", "override seed: expected a whole number, found keys and values"),
+            ("name.x=3", "override name.x: 'name' holds a value, not keys"),
+            ("sed=3", "override sed: no such key. Did you mean 'seed'?"),
+            ("seed=x", "override seed: expected a whole number, found 'x'"),
+            ("partition.use=kmean", "override partition.use: no partitioner named 'kmean'."),
+            ("partition=kmean", "override partition.use: no partitioner named 'kmean'."),
+            ("corpus.path=none.jsonl", "override corpus.path: no file none.jsonl"),
+            ("decode.temperature=1", "override decode.temperature: the verifier 'greedy'"),
+            ("draft.pool.small=null", "override draft.pool: pool must name at least one draft"),
+        ],
+    )
+    def test_mistakes_in_them_say_so(self, problems, minimal, override, message):
+        found = problems(minimal, override)
+        assert len(found) == 1
+        assert found[0].startswith(message)
+
+
+def test_the_resolved_text_loads_as_an_equal_recipe(load, minimal):
+    first = load(minimal, "partition=hdbscan", "align.learning_rate=1e-5")
+    again = load(first.text)
+    assert again.recipe == first.recipe
+    assert again.text == first.text
+
+
+def test_relative_paths_start_at_the_recipes_folder(folder, registry, minimal):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "near.jsonl").touch()
+    text = minimal.replace("prompts.jsonl", "near.jsonl")
+    (folder / "sub" / "my.yaml").write_text(text)
+    loaded = load_recipe("sub/my.yaml", [], registry)
+    assert loaded.folder is not None and (loaded.folder / "near.jsonl").is_file()
+
+
+def test_validating_a_recipe_needs_no_torch():
+    check = "import sys, taskspec.recipe.loading; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
