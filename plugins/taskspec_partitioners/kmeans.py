@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from taskspec.errors import CorpusError
 from taskspec.interfaces import PartitionContext, Partitioner, option
 
 _AUTO = "auto"
-_MINI_BATCH_ABOVE = 20_000
-_SILHOUETTE_SAMPLE = 4_000
-_STABILITY_RUNS = 4
+_SPLITS = 6
+_STRENGTH_OF_ONE_TASK = 0.8
+"""Without a count this strong the prompts are one task (Tibshirani & Walther use 0.8 to 0.9)."""
+_TOLERANCE = 0.05
+"""Among counts this close to the best, the coarsest: sub-clusters of templates score well too."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +27,29 @@ class KMeansOptions:
     """Options of `kmeans`."""
 
     clusters: Any = option(_AUTO, "Number of tasks, or `auto` to find it from the prompts.")
+    min_clusters: int = option(2, "Fewest tasks that `auto` considers; 1 lets it find no split.")
     max_clusters: int = option(10, "Most tasks that `auto` considers.")
+    sample: int = option(2000, "Prompts that `auto` looks at; more are sampled.")
+    mini_batch_above: int = option(20_000, "Prompts from which on mini-batch k-means is used.")
 
     def __post_init__(self) -> None:
         count = self.clusters
         if count != _AUTO and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise ValueError(f"clusters must be 'auto' or at least 1, not {count!r}")
+        if not 1 <= self.min_clusters <= self.max_clusters:
+            raise ValueError("min_clusters must be at least 1 and at most max_clusters")
         if self.max_clusters < 2:
-            raise ValueError("max_clusters must be at least 2")
+            raise ValueError("max_clusters must be at least 2; for one task write clusters: 1")
+        if self.sample < 10 or self.mini_batch_above < 1:
+            raise ValueError("sample must be at least 10 and mini_batch_above at least 1")
 
 
 class KMeansPartitioner(Partitioner):
     """k-means on the encoder's vectors, as in TaskSpec (arXiv 2505.08600, section on partitioning).
 
-    `auto` takes the number of clusters with the best product of silhouette and stability, the
-    agreement (adjusted Rand index) of clusterings of random halves of the prompts.
+    `auto` weighs how far apart the clusters are (silhouette) by whether they come again in
+    other prompts (prediction strength, Tibshirani & Walther 2005, squared), and takes the
+    coarsest of the counts that do best.
     """
 
     name = "kmeans"
@@ -55,19 +62,24 @@ class KMeansPartitioner(Partitioner):
     def fit(
         self, vectors: NDArray[np.float32], texts: Sequence[str], context: PartitionContext
     ) -> NDArray[np.int64]:
-        """Cluster the vectors; labels int64 [N] are 0..C-1, the largest task first."""
+        """Cluster the vectors; labels int64 [N] are 0..C-1, the largest task first.
+
+        Raises:
+            CorpusError: With fewer different prompts than tasks asked for.
+        """
         wanted = self.options.clusters
         count = self._find_count(vectors, context.seed) if wanted == _AUTO else int(wanted)
-        if len(vectors) < count:
+        different = _count_different(vectors)
+        if different < count or not len(vectors):
             raise CorpusError(
-                f"kmeans: {len(vectors)} prompts cannot make {count} tasks; add prompts or lower "
-                "partition.options.clusters"
+                f"kmeans: {different} different prompts cannot make {count} tasks; add prompts or "
+                "lower partition.options.clusters"
             )
-        model = _cluster(vectors, count, context.seed)
-        sizes = np.bincount(model.labels_, minlength=count)
-        used = np.flatnonzero(sizes)
-        order = used[np.argsort(-sizes[used], kind="stable")]
-        self._centers = model.cluster_centers_[order].astype(np.float32)
+        model = self._cluster(vectors, count, context.seed, tries=10)
+        self._centers = model.cluster_centers_.astype(np.float32)
+        sizes = np.bincount(self.predict(vectors, texts), minlength=count)
+        order = np.argsort(-sizes, kind="stable")
+        self._centers = self._centers[order[sizes[order] > 0]]
         return self.predict(vectors, texts)
 
     def predict(self, vectors: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.int64]:
@@ -90,33 +102,60 @@ class KMeansPartitioner(Partitioner):
         return partitioner
 
     def _find_count(self, vectors: NDArray[np.float32], seed: int) -> int:
-        """The number of clusters with the best silhouette times stability."""
-        most = min(self.options.max_clusters, len(np.unique(vectors, axis=0)) - 1)
-        if most < 2:
-            return 1
+        """The coarsest count close to the best silhouette times squared prediction strength."""
+        from sklearn.metrics import silhouette_score
+
         generator = np.random.default_rng(seed)
         sample = vectors
-        if len(vectors) > _SILHOUETTE_SAMPLE:
-            sample = vectors[generator.choice(len(vectors), _SILHOUETTE_SAMPLE, replace=False)]
-        scores = {}
-        for count in range(2, most + 1):
-            labels = _cluster(sample, count, seed).labels_
-            separation = float(silhouette_score(sample, labels, metric="cosine"))
-            scores[count] = separation * _stability(sample, count, seed)
-        return max(scores, key=lambda count: scores[count])
+        if len(vectors) > self.options.sample:
+            chosen = generator.choice(len(vectors), self.options.sample, replace=False)
+            sample = vectors[np.sort(chosen)]
+        # Both halves of a split must hold as many different prompts as there are clusters.
+        most = min(self.options.max_clusters, _count_different(sample) // 4)
+        fewest = max(self.options.min_clusters, 2)
+        if most < fewest:
+            return min(self.options.min_clusters, max(_count_different(sample), 1))
+        scores, strengths = {}, {}
+        for count in range(fewest, most + 1):
+            labels = self._cluster(sample, count, seed, tries=5).labels_
+            separation = max(float(silhouette_score(sample, labels, metric="cosine")), 0.0)
+            strengths[count] = self._prediction_strength(sample, count, seed)
+            scores[count] = separation * strengths[count] ** 2
+        if self.options.min_clusters == 1 and max(strengths.values()) < _STRENGTH_OF_ONE_TASK:
+            return 1
+        enough = (1 - _TOLERANCE) * max(scores.values())
+        return min(count for count, score in scores.items() if score >= enough)
+
+    def _prediction_strength(self, vectors: NDArray[np.float32], count: int, seed: int) -> float:
+        """How well clusters learnt on one half foretell those of the other, 0 to 1.
+
+        For each cluster of the other half: the share of its pairs of prompts that the first
+        half's centres also put together; the worst cluster counts. Mean over random splits.
+        """
+        generator = np.random.default_rng(seed)
+        strengths = []
+        for split in range(_SPLITS):
+            order = generator.permutation(len(vectors))
+            first, second = np.array_split(vectors[order], 2)
+            learnt = self._cluster(first, count, seed + split, tries=5).predict(second)
+            own = self._cluster(second, count, seed + split, tries=5).labels_
+            strengths.append(min(_shared_pairs(learnt[own == each]) for each in range(count)))
+        return float(np.mean(strengths))
+
+    def _cluster(self, vectors: NDArray[np.float32], count: int, seed: int, tries: int) -> Any:
+        from sklearn.cluster import KMeans, MiniBatchKMeans
+
+        kind = MiniBatchKMeans if len(vectors) > self.options.mini_batch_above else KMeans
+        return kind(n_clusters=count, n_init=tries, random_state=seed).fit(vectors)
 
 
-def _cluster(vectors: NDArray[np.float32], count: int, seed: int, tries: int = 10) -> Any:
-    kind = MiniBatchKMeans if len(vectors) > _MINI_BATCH_ABOVE else KMeans
-    return kind(n_clusters=count, n_init=tries, random_state=seed).fit(vectors)
+def _shared_pairs(labels: NDArray[Any]) -> float:
+    """The share of pairs with equal labels; a single prompt agrees with itself."""
+    if len(labels) < 2:
+        return float(len(labels))
+    sizes = np.bincount(labels)
+    return float((sizes * (sizes - 1)).sum() / (len(labels) * (len(labels) - 1)))
 
 
-def _stability(vectors: NDArray[np.float32], count: int, seed: int) -> float:
-    """Mean agreement on all vectors of clusterings learnt on random halves."""
-    generator = np.random.default_rng(seed)
-    labelings = []
-    for run in range(_STABILITY_RUNS):
-        half = generator.permutation(len(vectors))[: max(count, len(vectors) // 2)]
-        labelings.append(_cluster(vectors[half], count, seed + run, tries=3).predict(vectors))
-    pairs = combinations(labelings, 2)
-    return float(np.mean([adjusted_rand_score(a, b) for a, b in pairs]))
+def _count_different(vectors: NDArray[np.float32]) -> int:
+    return len(np.unique(vectors, axis=0)) if len(vectors) else 0

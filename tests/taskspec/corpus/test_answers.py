@@ -71,6 +71,15 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert_same(read_answers(path), old)
 
 
+def test_whoever_reads_the_old_file_meanwhile_reads_it_whole(tmp_path):
+    path = tmp_path / "answers.safetensors"
+    write_answers(path, make_answers())
+    old = path.read_bytes()
+    with path.open("rb") as reader:
+        write_answers(path, make_answers(torch.float32))
+        assert reader.read() == old
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ArtifactError, match=r"none.safetensors is missing or damaged.*run the"):
         read_answers(tmp_path / "none.safetensors")

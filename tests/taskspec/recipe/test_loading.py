@@ -89,6 +89,10 @@ WRONG = {
         "    other: cutt",
         "my.yaml:7 draft.pool.other.use: no drafter named 'cutt'. Did you mean 'cut'?",
     ),
+    "options that are no keys": (
+        "    other: {use: cut, options: 5}",
+        "my.yaml:7 draft.pool.other.options: expected keys and values, found 5",
+    ),
     "draft without a plugin": (
         "    other: {options: {}}",
         "my.yaml:7 draft.pool.other.use: is required but not set",

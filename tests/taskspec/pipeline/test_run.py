@@ -1,0 +1,112 @@
+"""A whole run, from prompts to table and bundle."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from taskspec.corpus.examples import Message
+from taskspec.errors import ArtifactError
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.run import run_recipe
+from taskspec.recipe.loading import load_recipe
+from taskspec.registry import default_registry
+from taskspec.serving.bundle import load_bundle
+
+METHODS = [
+    "plain",
+    "vanilla",
+    "single",
+    "best-single",
+    "prompt-lookup",
+    "random",
+    "routed",
+    "oracle",
+]
+STAGES = ["collect", "encode", "partition", "draft", "align", "assign", "route", "evaluate"]
+
+
+def run(recipe: Path, *overrides: str) -> tuple[RunContext, str]:
+    """Run a recipe beside its file; the context and what was printed."""
+    output = io.StringIO()
+    registry = default_registry()
+    loaded = load_recipe(str(recipe), [f"runs={recipe.parent / 'runs'}", *overrides], registry)
+    context = run_recipe(loaded, registry, Console(file=output, width=160))
+    return context, output.getvalue()
+
+
+@pytest.mark.parametrize("aligner", ["kd", "lora-kd"])
+def test_a_run_ends_with_table_and_bundle(write_recipe: Callable[..., Path], aligner: str) -> None:
+    context, printed = run(write_recipe(aligner))
+    results = json.loads((context.folder / "results.json").read_text())
+    assert list(dict.fromkeys(row["method"] for row in results["rows"])) == METHODS
+    assert {row["task"] for row in results["rows"]} == {"low", "high", "all"}
+    assert results["lossless"] == {"checked": 4, "mismatches": 0, "dtype": "float32"}
+    assert results["clustering"]["clusters"] == 2
+    assert results["clustering"]["accuracy"] == 1.0
+    assert results["router"]["accuracy"] == 1.0
+    assert all(task["overlap"] == 0 for task in results["tasks"])
+    assert "taskspec generate" in printed
+
+    bundle = load_bundle(context.folder / "bundle", default_registry())
+    pieces: list[str] = []
+    question = [Message("user", "w3 w7 w9 w12 w1")]
+    answer = bundle.answer(question, 10, on_text=pieces.append)
+    assert "".join(pieces) == answer.text
+    assert answer.route.assignment.task == bundle.manifest.tasks[answer.route.label or 0].task
+    assert answer.generation.steps
+
+
+def test_a_finished_run_is_not_done_again(write_recipe: Callable[..., Path]) -> None:
+    recipe = write_recipe()
+    context, _ = run(recipe)
+    marks = {path: path.stat().st_mtime_ns for path in context.folder.rglob("done.json")}
+    _, printed = run(recipe)
+    assert printed.count("finished before") == len(STAGES) + 1
+    assert marks == {path: path.stat().st_mtime_ns for path in context.folder.rglob("done.json")}
+
+    _, printed = run(recipe, "route.options.strength=2.0")
+    again = [line for line in printed.splitlines() if "finished before" in line]
+    kept = {line.split()[0] for line in again}
+    assert kept == {f"{n:02d}-{name}" for n, name in enumerate(STAGES[:6], start=1)}
+
+
+def test_an_altered_artifact_is_noticed(write_recipe: Callable[..., Path]) -> None:
+    recipe = write_recipe()
+    context, _ = run(recipe)
+    altered = context.folder / "stages" / "03-partition" / "tasks.json"
+    altered.write_text(altered.read_text().replace("0", "1", 1))
+    with pytest.raises(ArtifactError, match=r"tasks\.json was altered.*remove"):
+        run(recipe)
+    shutil.rmtree(altered.parent)
+    run(recipe)
+
+
+def test_a_bundle_refuses_other_weights(
+    write_recipe: Callable[..., Path], tiny_qwen2_folder: Path
+) -> None:
+    context, _ = run(write_recipe())
+    with pytest.raises(ArtifactError, match="weights"):
+        load_bundle(context.folder / "bundle", default_registry(), str(tiny_qwen2_folder))
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is not a bundle"):
+        load_bundle(tmp_path, default_registry())
+
+
+def test_a_task_that_no_draft_speeds_up_is_decoded_plainly(
+    write_recipe: Callable[..., Path],
+) -> None:
+    context, _ = run(write_recipe(margin=1e9))
+    value = json.loads((context.folder / "stages/06-assign/assignment.json").read_text())
+    assert [task["draft"] for task in value["tasks"]] == [None, None]
+    results = json.loads((context.folder / "results.json").read_text())
+    routed = next(r for r in results["rows"] if (r["method"], r["task"]) == ("routed", "all"))
+    assert routed["block_efficiency"] == 1.0
