@@ -14,7 +14,7 @@ name: tiny
 target: {{model: {model}, dtype: float32, device: cpu}}
 corpus: {{path: {corpus}}}
 collect: {{max_new_tokens: 12, batch_size: 4, free_text_tokens: 600}}
-encode: {{use: tfidf, options: {{dimensions: 8}}}}
+encode: {{use: tfidf, options: {{dimensions: 8, merge_numbers: false}}}}
 partition: {{use: kmeans, options: {{clusters: 2}}}}
 draft:
   pool:
@@ -26,7 +26,9 @@ align:
   batch_tokens: 64
   trainer: {{accelerator: cpu, devices: "1", precision: 32-true}}
 assign: {{draft_lengths: [1, 2], prompts_per_task: 2, max_new_tokens: 8, margin: {margin}}}
-route: {{use: logistic, encoder: tfidf}}
+route:
+  use: logistic
+  encoder: {{use: tfidf, options: {{dimensions: 8, merge_numbers: false}}}}
 evaluate: {{prompts_per_task: 2, max_new_tokens: 8, repeats: 2, resamples: 200}}
 """
 
