@@ -16,10 +16,11 @@ from taskspec.interfaces import PartitionContext, Partitioner, option
 
 _AUTO = "auto"
 _SPLITS = 6
+_TRIES = 10
 _STRENGTH_OF_ONE_TASK = 0.8
 """Without a count this strong the prompts are one task (Tibshirani & Walther use 0.8 to 0.9)."""
-_TOLERANCE = 0.05
-"""Among counts this close to the best, the coarsest: sub-clusters of templates score well too."""
+_FINENESS = 1 / 6
+"""Exponent of the count: a split of two tasks in three must cost less than 7 % of strength."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class KMeansOptions:
 class KMeansPartitioner(Partitioner):
     """k-means on the encoder's vectors, as in TaskSpec (arXiv 2505.08600, section on partitioning).
 
-    `auto` weighs how far apart the clusters are (silhouette) by whether they come again in
-    other prompts (prediction strength, Tibshirani & Walther 2005, squared), and takes the
-    coarsest of the counts that do best.
+    `auto` takes the number of clusters that come again most strongly in other prompts
+    (prediction strength, Tibshirani & Walther 2005), and of counts about as strong the larger.
+    Silhouette is no guide here: prompts made from templates fall into ever tighter sub-clusters,
+    so that it grows with the count.
     """
 
     name = "kmeans"
@@ -75,7 +77,7 @@ class KMeansPartitioner(Partitioner):
                 f"kmeans: {different} different prompts cannot make {count} tasks; add prompts or "
                 "lower partition.options.clusters"
             )
-        model = self._cluster(vectors, count, context.seed, tries=10)
+        model = self._cluster(vectors, count, context.seed, tries=_TRIES)
         self._centers = model.cluster_centers_.astype(np.float32)
         sizes = np.bincount(self.predict(vectors, texts), minlength=count)
         order = np.argsort(-sizes, kind="stable")
@@ -102,9 +104,7 @@ class KMeansPartitioner(Partitioner):
         return partitioner
 
     def _find_count(self, vectors: NDArray[np.float32], seed: int) -> int:
-        """The coarsest count close to the best silhouette times squared prediction strength."""
-        from sklearn.metrics import silhouette_score
-
+        """The count with the best prediction strength times a small power of the count."""
         generator = np.random.default_rng(seed)
         sample = vectors
         if len(vectors) > self.options.sample:
@@ -115,16 +115,13 @@ class KMeansPartitioner(Partitioner):
         fewest = max(self.options.min_clusters, 2)
         if most < fewest:
             return min(self.options.min_clusters, max(_count_different(sample), 1))
-        scores, strengths = {}, {}
-        for count in range(fewest, most + 1):
-            labels = self._cluster(sample, count, seed, tries=5).labels_
-            separation = max(float(silhouette_score(sample, labels, metric="cosine")), 0.0)
-            strengths[count] = self._prediction_strength(sample, count, seed)
-            scores[count] = separation * strengths[count] ** 2
+        strengths = {
+            count: self._prediction_strength(sample, count, seed)
+            for count in range(fewest, most + 1)
+        }
         if self.options.min_clusters == 1 and max(strengths.values()) < _STRENGTH_OF_ONE_TASK:
             return 1
-        enough = (1 - _TOLERANCE) * max(scores.values())
-        return min(count for count, score in scores.items() if score >= enough)
+        return max(strengths, key=lambda count: strengths[count] * count**_FINENESS)
 
     def _prediction_strength(self, vectors: NDArray[np.float32], count: int, seed: int) -> float:
         """How well clusters learnt on one half foretell those of the other, 0 to 1.
@@ -137,8 +134,8 @@ class KMeansPartitioner(Partitioner):
         for split in range(_SPLITS):
             order = generator.permutation(len(vectors))
             first, second = np.array_split(vectors[order], 2)
-            learnt = self._cluster(first, count, seed + split, tries=5).predict(second)
-            own = self._cluster(second, count, seed + split, tries=5).labels_
+            learnt = self._cluster(first, count, seed + split, tries=_TRIES).predict(second)
+            own = self._cluster(second, count, seed + split, tries=_TRIES).labels_
             strengths.append(min(_shared_pairs(learnt[own == each]) for each in range(count)))
         return float(np.mean(strengths))
 
