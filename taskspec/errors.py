@@ -48,7 +48,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.where} {self.path}: {self.message}"
+        place = f"{self.where} {self.path}" if self.path else self.where
+        return f"{place}: {self.message}"
 
 
 class RecipeError(TaskSpecError):

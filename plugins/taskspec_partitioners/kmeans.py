@@ -114,14 +114,14 @@ class KMeansPartitioner(Partitioner):
         most = min(self.options.max_clusters, _count_different(sample) // 4)
         fewest = max(self.options.min_clusters, 2)
         if most < fewest:
-            return min(self.options.min_clusters, max(_count_different(sample), 1))
+            return int(min(self.options.min_clusters, max(_count_different(sample), 1)))
         strengths = {
             count: self._prediction_strength(sample, count, seed)
             for count in range(fewest, most + 1)
         }
         if self.options.min_clusters == 1 and max(strengths.values()) < _STRENGTH_OF_ONE_TASK:
             return 1
-        return max(strengths, key=lambda count: strengths[count] * count**_FINENESS)
+        return max(strengths, key=lambda count: float(strengths[count] * count**_FINENESS))
 
     def _prediction_strength(self, vectors: NDArray[np.float32], count: int, seed: int) -> float:
         """How well clusters learnt on one half foretell those of the other, 0 to 1.

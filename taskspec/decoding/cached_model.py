@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from taskspec.decoding.row_cache import RowCache, Window
+from taskspec.models.attention import sliding_window
 
 
 class CachedModel:
@@ -33,7 +34,7 @@ class CachedModel:
         self.head = head
         self.config = self.decoder.config
         self.device: torch.device = untyped.device
-        self.sliding_window = _sliding_window(self.config)
+        self.sliding_window = sliding_window(self.config)
         self.mixed_layers = self.sliding_window is not None and "full_attention" in (
             getattr(self.config, "layer_types", None) or ()
         )
@@ -99,14 +100,3 @@ class CachedModel:
         if not self.mixed_layers:
             return sliding
         return {"full_attention": full, "sliding_attention": sliding}
-
-
-def _sliding_window(config: Any) -> int | None:
-    """The attention window, or None when every layer sees everything."""
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is not None and "sliding_attention" not in layer_types:
-        return None
-    if layer_types is None and getattr(config, "use_sliding_window", True) is False:
-        return None
-    window: int | None = getattr(config, "sliding_window", None)
-    return window

@@ -21,6 +21,7 @@ from taskspec.errors import DecodingError
 from taskspec.interfaces import Drafter, Target, Verdict, Verifier
 
 Emit = Callable[[str, Sequence[int]], None]
+Finish = Callable[[Generation], None]
 
 
 class Engine:
@@ -55,7 +56,11 @@ class Engine:
         self.hidden_layers = (-1, *wanted.pop()) if wanted else (-1,)
 
     def generate(
-        self, requests: Sequence[Request], batch_size: int = 1, on_emit: Emit | None = None
+        self,
+        requests: Sequence[Request],
+        batch_size: int = 1,
+        on_emit: Emit | None = None,
+        on_finish: Finish | None = None,
     ) -> list[Generation]:
         """Answer requests, `batch_size` at a time, admitting a new one whenever a row ends.
 
@@ -63,6 +68,7 @@ class Engine:
             requests: What to answer.
             batch_size: Rows decoded together.
             on_emit: Called with the request id and its new tokens after every pass.
+            on_finish: Called with every generation as soon as it is done.
 
         Returns:
             One generation per request, in the order of the requests.
@@ -72,7 +78,11 @@ class Engine:
         """
         for request in requests:
             self._check(request)
-        done = {result.id: result for result in self._run(requests, batch_size, on_emit)}
+        done = {}
+        for result in self._run(requests, batch_size, on_emit):
+            done[result.id] = result
+            if on_finish is not None:
+                on_finish(result)
         return [done[request.id] for request in requests]
 
     def _run(

@@ -275,6 +275,10 @@ def _end_of_turn(tokenizer: Any) -> set[int]:
     return set(after[:1]) & set(tokenizer.all_special_ids)
 
 
+def _capped(linear: nn.Linear, cap: float) -> Callable[[Tensor], Tensor]:
+    return lambda hidden: torch.tanh(linear(hidden) / cap) * cap
+
+
 def _checked_head(source: str, model: Any) -> Callable[[Tensor], Tensor]:
     """The model's output head, shown to give the model's own logits on a few tokens.
 
@@ -286,11 +290,7 @@ def _checked_head(source: str, model: Any) -> Callable[[Tensor], Tensor]:
     """
     linear = model.get_output_embeddings()
     cap = getattr(_text_config(model), "final_logit_softcapping", None)
-
-    def head(hidden: Tensor) -> Tensor:
-        logits: Tensor = linear(hidden)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
-
+    head: Callable[[Tensor], Tensor] = linear if cap is None else _capped(linear, cap)
     tokens = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device)
     tokens = tokens % linear.weight.shape[0]
     with torch.inference_mode():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,7 @@ class _Bench:
         tasks = load_tasks(context.stage_folders["partition"])
         self.longest = max(recipe.assign.draft_lengths)
         self.prompts = self._validation_requests(tasks)
-        entries = {e.name: e for label in self.prompts for e in task_entries(context, label)}
-        entries |= {e.name: e for e in baseline_entries(context).values()}
+        entries = all_entries(context, len(tasks.names))
         self.pool = load_pool(list(entries.values()), context.registry, context.target)
         self.engine = engine_for(context, self.pool)
         sample = self.prompts[0][0].prompt
@@ -223,10 +222,7 @@ class _Bench:
         promising = [c for c in considered if c.predicted >= 1.0][:_TIMED_CANDIDATES]
         measured = self._measure(label, promising)
         return [
-            Candidate(c.draft, c.draft_length, c.block_efficiency, c.predicted, measured[c.draft])
-            if c.draft in measured
-            else c
-            for c in considered
+            replace(candidate, measured=measured.get(candidate.draft)) for candidate in considered
         ]
 
     def _measure(self, label: int, candidates: Sequence[Candidate]) -> dict[str, float]:
@@ -246,9 +242,7 @@ class _Bench:
         speed = {key: tokens / seconds for key, (tokens, seconds) in rates.items()}
         return {key: value / speed[""] for key, value in speed.items() if key}
 
-    def _prepared(self, request: Request, candidate: Candidate | None) -> Any:
-        from dataclasses import replace
-
+    def _prepared(self, request: Request, candidate: Candidate | None) -> Callable[[], Request]:
         if candidate is None:
             return lambda: request
         choice = self.pool.choice(candidate.draft, candidate.draft_length)
@@ -290,6 +284,13 @@ def baseline_entries(context: RunContext) -> dict[str, DraftEntry]:
         choice = PluginChoice(use=PROMPT_LOOKUP)
         entries[PROMPT_LOOKUP] = DraftEntry(PROMPT_LOOKUP, choice, context.folder)
     return entries
+
+
+def all_entries(context: RunContext, tasks: int) -> dict[str, DraftEntry]:
+    """Every draft that may decode a task or a benchmark row, by name."""
+    entries = [entry for label in range(tasks) for entry in task_entries(context, label)]
+    entries += baseline_entries(context).values()
+    return {entry.name: entry for entry in entries}
 
 
 def sampling_of(context: RunContext) -> Sampling:

@@ -6,8 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from taskspec.pipeline.align import task_entries
-from taskspec.pipeline.assign import baseline_entries, load_assignment
+from taskspec.pipeline.assign import all_entries, load_assignment
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.stage import Stage
 from taskspec.serving.bundle import BundleManifest, write_manifest
@@ -38,11 +37,7 @@ class Bundle(Stage):
         """Write `bundle.json`, `drafts/`, `router/` and `encoder/`."""
         assigned = load_assignment(context.stage_folders["assign"])
         used = {a.draft for a in (*assigned.tasks, assigned.fallback) if a.draft is not None}
-        known = {
-            entry.name: entry
-            for label in range(len(assigned.tasks))
-            for entry in task_entries(context, label)
-        } | {entry.name: entry for entry in baseline_entries(context).values()}
+        known = all_entries(context, len(assigned.tasks))
         route_folder = context.stage_folders["route"]
         for part in ("router", "encoder"):
             shutil.copytree(route_folder / part, folder / part, dirs_exist_ok=True)

@@ -17,7 +17,7 @@ from taskspec.interfaces import Sampling
 from taskspec.models.loading import model_fingerprint
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.context import RunContext, plain
-from taskspec.pipeline.progress import progress
+from taskspec.pipeline.progress import Advance, progress
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
@@ -125,12 +125,12 @@ def _answer(
     shards = [requests[start : start + size] for start in range(0, len(requests), size)]
     answers: list[StoredAnswer] = []
     finished = [path for i in range(len(shards)) if (path := _shard(folder, name, i)).exists()]
-    with progress(context.console, label, len(requests), len(finished) * size) as advance:
+    done = min(len(requests), len(finished) * size)
+    with progress(context.console, label, len(requests), done) as advance:
         for index, shard in enumerate(shards):
             path = _shard(folder, name, index)
             if not path.exists():
-                write_answers(path, _decode(context, shard, batch))
-                advance(len(shard))
+                write_answers(path, _decode(context, shard, batch, advance))
             answers.extend(read_answers(path))
     return answers
 
@@ -139,10 +139,12 @@ def _shard(folder: Path, name: str, index: int) -> Path:
     return folder / f"{name}-{index:04d}.safetensors"
 
 
-def _decode(context: RunContext, requests: Sequence[Request], batch: int) -> list[StoredAnswer]:
+def _decode(
+    context: RunContext, requests: Sequence[Request], batch: int, advance: Advance
+) -> list[StoredAnswer]:
     greedy = requests[0].sampling.greedy
     engine = Engine(context.target, plain_verifier(context.registry, greedy), keep_hidden=True)
-    generations = engine.generate(requests, batch)
+    generations = engine.generate(requests, batch, on_finish=lambda _: advance(1))
     return [_store(r, g) for r, g in zip(requests, generations, strict=True)]
 
 

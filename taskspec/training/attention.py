@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from taskspec.interfaces import TrainingBatch
+from taskspec.models.attention import sliding_window
 
 
 def attention_masks(batch: TrainingBatch, config: Any) -> Tensor | dict[str, Tensor]:
@@ -32,14 +33,3 @@ def attention_masks(batch: TrainingBatch, config: Any) -> Tensor | dict[str, Ten
     if "full_attention" in (getattr(config, "layer_types", None) or ()):
         return {"full_attention": full, "sliding_attention": sliding}
     return sliding
-
-
-def sliding_window(config: Any) -> int | None:
-    """The attention window of a configuration, or None when every layer sees everything."""
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is not None and "sliding_attention" not in layer_types:
-        return None
-    if layer_types is None and getattr(config, "use_sliding_window", True) is False:
-        return None
-    window: int | None = getattr(config, "sliding_window", None)
-    return window

@@ -102,7 +102,11 @@ def fit(
             enable_model_summary=False,
         )
         last = folder / "checkpoints" / "last.ckpt"
-        trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
+        try:
+            trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
+        except SystemExit:
+            # Lightning turns Ctrl-C into an exit of its own; the caller's handling decides.
+            raise KeyboardInterrupt from None
         drafter.module.eval()
     return AlignmentReport(trainer.global_step, data.trained_tokens, time.monotonic() - started)
 

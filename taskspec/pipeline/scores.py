@@ -1,0 +1,126 @@
+"""What an evaluation says besides speed: draft accuracy, clustering, routing, the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+
+import numpy as np
+
+from taskspec.corpus.answers import is_looping
+from taskspec.corpus.overlap import ngram_overlap
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import DraftChoice, StepRecord
+from taskspec.evaluation.clustering import ClusteringScore, score_clustering
+from taskspec.evaluation.matrix import ALL
+from taskspec.evaluation.metrics import draft_accuracy
+from taskspec.evaluation.table import RouterScore, TaskReport
+from taskspec.interfaces import Sampling
+from taskspec.pipeline.collect import load_examples
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.held_out import HeldOut
+from taskspec.pipeline.partition import load_tasks
+from taskspec.pipeline.timing import PLAIN
+from taskspec.pipeline.verifiers import make_verifier
+from taskspec.recipe.schema import PluginChoice
+from taskspec.serving.routing import PromptRouter
+
+_FORCED_LENGTH = 4
+
+
+class Accuracy:
+    """Draft accuracy of methods: u_1 with every draft forced to four tokens, in batches."""
+
+    def __init__(self, context: RunContext, engine: Engine, prompts: Sequence[HeldOut]) -> None:
+        self.context, self.engine, self.prompts = context, engine, prompts
+
+    def __call__(self, choices: Mapping[str, DraftChoice | None]) -> dict[str, float | None]:
+        """Accuracy per task and over all, given each prompt's draft."""
+        batch = self.context.recipe.collect.batch_size
+        forced = [
+            replace(p.request, draft=replace(choice, draft_length=_FORCED_LENGTH))
+            for p in self.prompts
+            if (choice := choices[p.request.id]) is not None
+        ]
+        steps = {result.id: result.steps for result in self.engine.generate(forced, batch)}
+        rows: dict[str, list[StepRecord]] = {ALL: []}
+        for prompt in self.prompts:
+            own = steps.get(prompt.request.id, ())
+            rows.setdefault(prompt.row, []).extend(own)
+            rows[ALL].extend(own)
+        return {name: draft_accuracy(each) for name, each in rows.items()}
+
+
+def clustering_score(context: RunContext) -> ClusteringScore | None:
+    """The partition of training and validation prompts against their labels, if they have any."""
+    tasks = load_tasks(context.stage_folders["partition"])
+    known = [e for e in load_examples(context.stage_folders["collect"]) if e.id in tasks.labels]
+    if any(example.task is None for example in known):
+        return None
+    return score_clustering(
+        [tasks.labels[example.id] for example in known],
+        [example.task for example in known if example.task is not None],
+    )
+
+
+def router_score(
+    context: RunContext, router: PromptRouter, clustering: ClusteringScore | None
+) -> RouterScore:
+    """Accuracy and latency over all held-out prompts."""
+    held = [e for e in load_examples(context.stage_folders["collect"]) if e.split == "test"]
+    routes = [router.route(example.prompt_text) for example in held]
+    right_task, right_draft = None, None
+    if clustering is not None and all(example.task is not None for example in held):
+        matching = clustering.matching
+        drafts = {task: router.assignments[label].draft for label, task in matching.items()}
+        right_task = float(
+            np.mean(
+                [
+                    matching.get(-1 if r.label is None else r.label) == e.task
+                    for r, e in zip(routes, held, strict=True)
+                ]
+            )
+        )
+        right_draft = float(
+            np.mean(
+                [
+                    e.task in drafts and r.assignment.draft == drafts[e.task]
+                    for r, e in zip(routes, held, strict=True)
+                ]
+            )
+        )
+    return RouterScore(
+        right_task,
+        right_draft,
+        1000 * median(route.seconds for route in routes),
+        float(np.mean([route.label is None for route in routes])),
+    )
+
+
+def task_reports(context: RunContext, prompts: Sequence[HeldOut]) -> list[TaskReport]:
+    """What each task's held-out prompts share with training, and how they were decoded."""
+    examples = load_examples(context.stage_folders["collect"])
+    train = [example.prompt_text for example in examples if example.split == "train"]
+    verifier = make_verifier(context.registry, PluginChoice(use="greedy"))
+    engine = Engine(context.target, verifier)
+    requests = [replace(prompt.request, sampling=Sampling()) for prompt in prompts]
+    answers = {
+        result.id: result.tokens
+        for result in engine.generate(requests, context.recipe.collect.batch_size)
+    }
+    reports = []
+    for name in dict.fromkeys(prompt.row for prompt in prompts):
+        own = [prompt for prompt in prompts if prompt.row == name]
+        loops = [is_looping(answers[prompt.request.id]) for prompt in own]
+        routes = [prompt.route.assignment for prompt in own]
+        reports.append(
+            TaskReport(
+                task=name,
+                found=tuple(dict.fromkeys(route.task for route in routes)),
+                drafts=tuple(dict.fromkeys(route.draft or PLAIN for route in routes)),
+                overlap=ngram_overlap(train, [prompt.example.prompt_text for prompt in own]),
+                looping=float(np.mean(loops)),
+            )
+        )
+    return reports
