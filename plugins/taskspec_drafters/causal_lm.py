@@ -31,7 +31,7 @@ from taskspec.models.cutting import (
     load_cut_model,
     save_cut_model,
 )
-from taskspec.models.loading import load_language_model
+from taskspec.models.loading import load_language_model, load_tokenizer
 from taskspec.models.tokenizers import check_same_tokenizer
 from taskspec.training.attention import attention_masks
 
@@ -89,29 +89,40 @@ class CausalLM(TrainableDrafter):
         self._rows: dict[int, _Row] = {}
 
     @classmethod
-    def build(cls, target: Target, corpus: DraftCorpus, options: CausalLMOptions) -> Self:
-        """Cut the draft from the target, or load it and check that it speaks the same tokens.
+    def check(cls, target: Target, options: CausalLMOptions) -> None:
+        """A loaded draft speaks the target's tokens; a cut one has no more layers than it.
 
         Raises:
             ModelError: When the model has another tokenizer or fewer layers than asked for.
         """
+        if options.model is not None:
+            check_same_tokenizer(target.tokenizer, load_tokenizer(options.model))
+            return
+        total = _layer_count(target.model)
+        if options.layers > total:
+            raise ModelError(
+                f"causal-lm: layers={options.layers}, but the target has {total}; "
+                f"choose at most {total}"
+            )
+
+    @classmethod
+    def build(cls, target: Target, corpus: DraftCorpus, options: CausalLMOptions) -> Self:
+        """Cut the draft from the target, or load it.
+
+        Raises:
+            ModelError: As `check`.
+        """
+        cls.check(target, options)
         source: Any = target.model
         layers: Sequence[int] | int
         if options.model is not None:
             loaded = load_language_model(
                 options.model, str(target.dtype).removeprefix("torch."), str(target.device)
             )
-            check_same_tokenizer(target.tokenizer, loaded.tokenizer)
             source = loaded.model
-            layers = source.config.get_text_config().num_hidden_layers
+            layers = _layer_count(source)
         else:
-            total = source.config.get_text_config().num_hidden_layers
-            if options.layers > total:
-                raise ModelError(
-                    f"causal-lm: layers={options.layers}, but the target has {total}; "
-                    f"choose at most {total}"
-                )
-            layers = choose_layers(total, options.layers)
+            layers = choose_layers(_layer_count(source), options.layers)
         vocabulary = None
         if 0 < options.vocabulary < target.vocabulary_size:
             vocabulary = choose_vocabulary(
@@ -257,3 +268,8 @@ class CausalLM(TrainableDrafter):
             module: Any = self.module if adapter is None else self._adapted[adapter]
             self._running[adapter] = CachedModel(module, module.get_output_embeddings())
         return self._running[adapter]
+
+
+def _layer_count(model: Any) -> int:
+    count: int = model.config.get_text_config().num_hidden_layers
+    return count

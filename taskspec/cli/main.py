@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -40,11 +41,23 @@ class _Boundary(TyperGroup):
             _fail(f"error: {error}", _USERS_MISTAKE)
         except KeyboardInterrupt:
             _fail("\ninterrupted; run the same command again to continue", _INTERRUPTED)
-        except OSError as error:
-            if error.errno not in _ADVICE:
+        except Exception as error:
+            code = _error_number(error)
+            if code not in _ADVICE:
                 raise
-            place = f"{error.filename}: " if error.filename else ""
-            _fail(f"error: {place}{_ADVICE[error.errno]}", _USERS_MISTAKE)
+            name = getattr(error, "filename", None)
+            _fail(f"error: {f'{name}: ' if name else ''}{_ADVICE[code]}", _USERS_MISTAKE)
+
+
+def _error_number(error: BaseException | None) -> int | None:
+    """The operating system's error number, also where a library hid it in a text or a cause."""
+    if error is None:
+        return None
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if os.strerror(errno.ENOSPC) in str(error):
+        return errno.ENOSPC
+    return _error_number(error.__cause__ or error.__context__)
 
 
 def _fail(message: str, code: int) -> NoReturn:

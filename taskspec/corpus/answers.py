@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from taskspec.errors import ArtifactError
+from taskspec.files import replacing
 
 _LOOP_WINDOW = 32
 _LOOP_DISTINCT = 12
@@ -68,9 +68,8 @@ def write_answers(path: Path, answers: Sequence[StoredAnswer]) -> None:
             raise ValueError("either all answers have hidden and log_normalizer, or none has any")
         tensors["hidden"] = torch.cat(hidden)
         tensors["log_normalizer"] = torch.cat(log_normalizers)
-    temporary = path.with_name(f".{path.name}.partial")
-    save_file(tensors, temporary, metadata={"rows": json.dumps(rows)})
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"rows": json.dumps(rows)})
 
 
 def read_answers(path: Path) -> list[StoredAnswer]:

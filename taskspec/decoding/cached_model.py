@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from taskspec.decoding.packing import packed
 from taskspec.decoding.row_cache import RowCache, Window
 from taskspec.models.attention import sliding_window
 
@@ -30,9 +31,10 @@ class CachedModel:
         length: int = 512,
     ) -> None:
         untyped: Any = model
-        self.decoder = untyped.get_decoder()
-        self.head = head
-        self.config = self.decoder.config
+        decoder = untyped.get_decoder()
+        self.decoder = packed(decoder)
+        self.head = packed(head) if isinstance(head, nn.Linear) else head
+        self.config = decoder.config
         self.device: torch.device = untyped.device
         self.sliding_window = sliding_window(self.config)
         self.mixed_layers = self.sliding_window is not None and "full_attention" in (

@@ -34,11 +34,17 @@ class TargetCost:
 
 
 def measure_target(
-    target: Target, prompt: Sequence[int], most_tokens: int, repeats: int = 7
+    model: CachedModel, prompt: Sequence[int], most_tokens: int, repeats: int = 7
 ) -> TargetCost:
-    """Time target passes, head included, after a prompt; interleaved over the token counts."""
-    model = CachedModel(target.model, target.head)
-    tokens = torch.tensor([list(prompt)], device=target.device)
+    """Time target passes, head included, after a prompt; interleaved over the token counts.
+
+    Args:
+        model: The target as an idle engine runs it.
+        prompt: Tokens that come before.
+        most_tokens: The longest pass to time.
+        repeats: Timed repeats of each.
+    """
+    tokens = torch.tensor([list(prompt)], device=model.device)
     model.forward([0], tokens)
     length = model.length(0)
     widths = range(1, most_tokens + 1)
@@ -47,11 +53,12 @@ def measure_target(
         for repeat in range(repeats + 1):
             for width in widths:
                 step = tokens[:, -1:].expand(1, width)
-                started = _now(target)
+                started = _now(model.device)
                 model.head(model.forward([0], step))
                 if repeat:
-                    times[width].append(_now(target) - started)
+                    times[width].append(_now(model.device) - started)
                 model.rollback(0, length)
+    model.rollback(0, 0)
     return TargetCost(tuple(statistics.median(times[width]) for width in widths))
 
 
@@ -75,9 +82,9 @@ def measure_draft(
     times = []
     emitted = torch.tensor([[prompt[-1]]])
     for repeat in range(repeats + 1):
-        started = _now(target)
+        started = _now(target.device)
         proposal = drafter.propose([row], [k], torch.zeros(1, k))
-        seconds = _now(target) - started
+        seconds = _now(target.device) - started
         if repeat:
             times.append(seconds / max(1, int(proposal.lengths[0])))
         step_hidden = None if hidden is None else hidden[:1].expand(1, 1, -1)
@@ -86,7 +93,7 @@ def measure_draft(
     return statistics.median(times)
 
 
-def _now(target: Target) -> float:
-    if target.device.type == "cuda":
-        torch.cuda.synchronize(target.device)
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter()

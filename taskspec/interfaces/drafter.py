@@ -64,6 +64,14 @@ class Drafter(Plugin, ABC):
     hidden_layers: ClassVar[tuple[int, ...]] = ()
 
     @classmethod
+    def check(cls, target: Target, options: Any) -> None:  # noqa: B027
+        """Refuse early what `build` would refuse; asked before any work is done.
+
+        Raises:
+            ModelError: When the options do not fit the target.
+        """
+
+    @classmethod
     @abstractmethod
     def build(cls, target: Target, corpus: DraftCorpus, options: Any) -> Self:
         """Make a drafter for the target.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import Tensor, nn
 
@@ -52,6 +54,7 @@ class Target(Protocol):
         """The weights' dtype."""
         ...
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Final hidden states [..., H] to logits [..., V], caps and scales included."""
+    @property
+    def head(self) -> Callable[[Tensor], Tensor]:
+        """Turns final hidden states [..., H] into logits [..., V], caps and scales included."""
         ...

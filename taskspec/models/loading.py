@@ -45,7 +45,7 @@ class LanguageModel:
         source: The name, hub id or folder it was asked for by.
         fingerprint: Identity of its weights and configuration.
         eos_token_ids: Tokens that end an answer.
-        logits_of: Final hidden states to logits.
+        head: Final hidden states [..., H] to logits [..., V], caps and scales included.
     """
 
     model: nn.Module
@@ -53,7 +53,7 @@ class LanguageModel:
     source: str
     fingerprint: str
     eos_token_ids: frozenset[int]
-    logits_of: Callable[[Tensor], Tensor]
+    head: Callable[[Tensor], Tensor]
 
     @property
     def vocabulary_size(self) -> int:
@@ -87,10 +87,6 @@ class LanguageModel:
         untyped: Any = self.model
         dtype: torch.dtype = untyped.dtype
         return dtype
-
-    def head(self, hidden: Tensor) -> Tensor:
-        """Final hidden states [..., H] to logits [..., V], caps and scales included."""
-        return self.logits_of(hidden)
 
     def chat_ids(self, messages: Sequence[ChatMessage], system: str | None) -> tuple[int, ...]:
         """Prompt ids of a conversation, up to where the answer begins.
@@ -184,7 +180,7 @@ def load_language_model(source: str, dtype: str = "float32", device: str = "auto
 def _load(source: str, dtype: torch.dtype, device: torch.device) -> LanguageModel:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    place = ensure_fetched(source) if source in CATALOG else source
+    place = _place(source)
     try:
         config = AutoConfig.from_pretrained(place)
     except (OSError, ValueError) as error:
@@ -206,8 +202,27 @@ def _load(source: str, dtype: torch.dtype, device: torch.device) -> LanguageMode
         source=source,
         fingerprint=model_fingerprint(source),
         eos_token_ids=_eos_token_ids(model, tokenizer),
-        logits_of=_checked_head(source, model),
+        head=_checked_head(source, model),
     )
+
+
+def load_tokenizer(source: str) -> Any:
+    """Load the tokenizer of a model, without its weights.
+
+    Raises:
+        ModelError: When it cannot be found or fetched.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        try:
+            return AutoTokenizer.from_pretrained(_place(source))
+        except (OSError, ValueError) as error:
+            raise ModelError(_not_found(source, error)) from None
+
+
+def _place(source: str) -> Path | str:
+    return ensure_fetched(source) if source in CATALOG else source
 
 
 def _device(name: str) -> torch.device:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,19 @@ from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.teaching import teach
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
+from taskspec.recipe.schema import PluginChoice
 from taskspec.serving.pool import DraftEntry
 
-SINGLE = "single"
+SINGLE, SHARED = "single", "shared"
 
 
 class Align(Stage):
     """Aligns every trainable draft to every task with the same budget each.
 
-    A draft aligned on all prompts, with the budget of all tasks together, is the `single` row of
-    the benchmark and the fallback of the router.
+    What tasks have in common is learnt once: a share of the budget goes into one draft on all
+    prompts, from which every task goes on alone. The same draft, going on on all prompts until
+    it has had the budget of all tasks together, is the `single` row of the benchmark and the
+    fallback of the router.
     """
 
     name = "align"
@@ -34,62 +39,85 @@ class Align(Stage):
         recipe = context.recipe
         return {
             "aligner": context.plugin_identity("aligner", recipe.align),
+            "recovery": context.plugin_identity("aligner", recipe.align.recovery),
             "tokens": recipe.align.tokens,
+            "shared": recipe.align.shared,
             "learning_rate": recipe.align.learning_rate,
             "training": training_settings(context),
             "seed": recipe.seed,
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
-        """Write `<draft>@<task>/` for every trainable draft, and `<draft>@single/`."""
+        """Write `<draft>@shared/`, `<draft>@<task>/` and `<draft>@single/` for each draft."""
+        align = context.recipe.align
         answers = train_answers(context)
         tasks = load_tasks(context.stage_folders["partition"])
-        tokens = context.recipe.align.tokens
-        jobs: dict[str, tuple[list[StoredAnswer], int]] = {
-            task_key(label): ([a for a in answers if tasks.labels[a.id] == label], tokens)
-            for label in range(len(tasks.names))
-        }
         kept = [answer for answer in answers if tasks.labels[answer.id] >= 0]
-        jobs[SINGLE] = (kept, tokens * len(tasks.names))
+        everything = align.tokens * len(tasks.names)
+        shared, own = round(everything * align.shared), 1 - align.shared
         lines = []
         for draft in trainable_drafts(context):
-            for key, (own, budget) in jobs.items():
-                target_folder = folder / f"{draft}@{key}"
-                if target_folder.exists():
-                    continue
-                identity = digest([self.settings(context), draft, key])
-                title = SINGLE if key == SINGLE else tasks.names[int(key.removeprefix("task-"))]
-                with working_folder(target_folder, identity) as work:
-                    lines.append(_align(context, work, draft, own, budget, title))
+            start = draft_folder(context, draft)
+            if shared:
+                job = _Job(SHARED, "all tasks", align.recovery, start, kept, shared)
+                lines += self._bring(context, folder, draft, job)
+                start = folder / f"{draft}@{SHARED}" / "draft"
+            jobs = [
+                _Job(
+                    task_key(label),
+                    name,
+                    align,
+                    start,
+                    [answer for answer in answers if tasks.labels[answer.id] == label],
+                    round(align.tokens * own),
+                )
+                for label, name in enumerate(tasks.names)
+            ]
+            jobs.append(_Job(SINGLE, "all tasks, alone", align, start, kept, everything - shared))
+            for job in jobs:
+                lines += self._bring(context, folder, draft, job)
         return "; ".join(lines) or "no trainable draft in the pool"
 
+    def _bring(self, context: RunContext, folder: Path, draft: str, job: _Job) -> list[str]:
+        """Do a job unless an interrupted run has done it."""
+        result = folder / f"{draft}@{job.key}"
+        if result.exists():
+            return []
+        with working_folder(result, digest([self.settings(context), draft, job.key])) as work:
+            return [_align(context, work, draft, job)]
 
-def _align(
-    context: RunContext,
-    work: Path,
-    draft: str,
-    answers: list[StoredAnswer],
-    budget: int,
-    title: str,
-) -> str:
+
+@dataclass(frozen=True)
+class _Job:
+    """One alignment: from which draft, by which aligner, on which answers, for how long."""
+
+    key: str
+    title: str
+    aligner: PluginChoice
+    start: Path
+    answers: Sequence[StoredAnswer]
+    tokens: int
+
+
+def _align(context: RunContext, work: Path, draft: str, job: _Job) -> str:
     """Align a fresh copy of one draft to one set of answers."""
     choice = context.recipe.draft.pool[draft]
     drafter_class = context.registry.get("drafter", choice.use)
     assert issubclass(drafter_class, TrainableDrafter)
     options = make_plugin_options(context.registry, "drafter", choice)
-    drafter = drafter_class.load(draft_folder(context, draft), context.target, options)
+    drafter = drafter_class.load(job.start, context.target, options)
     report = teach(
         context,
         work / "training",
         drafter,
-        context.recipe.align,
-        answers,
-        tokens=budget,
+        job.aligner,
+        job.answers,
+        tokens=job.tokens,
         learning_rate=context.recipe.align.learning_rate,
-        label=f"aligning {draft} to {title}",
+        label=f"aligning {draft} to {job.title}",
         export=work / "draft",
     )
-    return f"{draft} to {title}: {report.tokens:,} tokens in {report.seconds:.0f} s"
+    return f"{draft} to {job.title}: {report.tokens:,} tokens in {report.seconds:.0f} s"
 
 
 def task_key(label: int) -> str:
@@ -119,7 +147,9 @@ def aligned_entry(context: RunContext, draft: str, key: str) -> DraftEntry:
     aligner = make_plugin(context.registry, "aligner", context.recipe.align)
     assert isinstance(aligner, Aligner)
     if aligner.adapts:
-        return DraftEntry(name, choice, draft_folder(context, draft), folder)
+        shared = context.stage_folders["align"] / f"{draft}@{SHARED}" / "draft"
+        base = shared if shared.is_dir() else draft_folder(context, draft)
+        return DraftEntry(name, choice, base, folder)
     return DraftEntry(name, choice, folder)
 
 

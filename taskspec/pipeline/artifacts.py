@@ -8,14 +8,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from taskspec.errors import ArtifactError
+from taskspec.files import PARTIAL, replacing
 
 DONE = "done.json"
+_MARKER, _CLOCK = ".fingerprint", ".seconds"
 
 
 def digest(value: Any) -> str:
@@ -31,9 +33,8 @@ def file_digest(path: Path) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -96,27 +97,37 @@ def check_files(folder: Path, done: Done) -> None:
             )
 
 
+def _holds_results(work: Path) -> bool:
+    """Whether a stage's working folder holds more than its own marks."""
+    return any(path.is_file() and path.name not in (_MARKER, _CLOCK) for path in work.rglob("*"))
+
+
 @contextmanager
 def working_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     """Work on a stage: yields a folder beside `folder`, which takes its place at the end.
 
     What an interrupted attempt with the same fingerprint left there is kept, so that a stage
     can go on from its own partial results; another fingerprint's leavings are removed. On
-    success every file's digest goes into the mark and the folder is moved into place.
+    success every file's digest goes into the mark and the folder is moved into place. A failure
+    that has nothing to go on from leaves nothing.
     """
-    work = folder.with_name(f".{folder.name}.partial")
-    marker = work / ".fingerprint"
+    work = folder.with_name(f".{folder.name}{PARTIAL}")
+    marker = work / _MARKER
     if work.exists() and not (marker.is_file() and marker.read_text() == fingerprint):
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
-    clock = work / ".seconds"
+    clock = work / _CLOCK
     spent = float(clock.read_text()) if clock.is_file() else 0.0
-    write_atomically(marker, fingerprint)
     started = time.monotonic()
     try:
+        write_atomically(marker, fingerprint)
         yield work
     except BaseException:
-        write_atomically(clock, str(spent + time.monotonic() - started))
+        if _holds_results(work):
+            with suppress(OSError):
+                write_atomically(clock, str(spent + time.monotonic() - started))
+        else:
+            shutil.rmtree(work)
         raise
     seconds = spent + time.monotonic() - started
     marker.unlink()

@@ -145,7 +145,7 @@ class _Bench:
         self.pool = load_pool(list(entries.values()), context.registry, context.target)
         self.engine = engine_for(context, self.pool)
         sample = self.prompts[0][0].prompt
-        self.cost: TargetCost = measure_target(context.target, sample, self.longest + 1)
+        self.cost: TargetCost = measure_target(self.engine.model, sample, self.longest + 1)
         self.overhead = self._overhead()
         self.profiles: dict[tuple[str, int], DraftProfile | None] = {}
 

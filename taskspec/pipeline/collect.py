@@ -12,8 +12,8 @@ from taskspec.corpus.readers import read_examples
 from taskspec.corpus.splits import split_examples
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Generation, Request
-from taskspec.errors import CorpusError
-from taskspec.interfaces import Sampling
+from taskspec.errors import CorpusError, ModelError
+from taskspec.interfaces import Drafter, Sampling
 from taskspec.models.loading import model_fingerprint
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.context import RunContext, plain
@@ -21,6 +21,7 @@ from taskspec.pipeline.progress import Advance, progress
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
+from taskspec.recipe.plugins import make_plugin_options
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -56,6 +57,7 @@ class Collect(Stage):
         """Write `examples.json`, `answers-*.safetensors` and `free-*.safetensors`."""
         recipe = context.recipe
         examples = split_examples(read_examples(_corpus(context)), recipe.corpus, recipe.seed)
+        _check_drafts(context)
         requests = self._requests(context, examples)
         write_json(folder / EXAMPLES, [_as_json(example) for example in examples])
         answers = _answer(context, folder, "answers", requests, "answering prompts")
@@ -107,6 +109,17 @@ class Collect(Stage):
             )
             for index in range(count)
         ]
+
+
+def _check_drafts(context: RunContext) -> None:
+    """Refuse drafts that do not fit the target now, not after minutes of answering."""
+    for name, choice in context.recipe.draft.pool.items():
+        drafter = context.registry.get("drafter", choice.use)
+        assert issubclass(drafter, Drafter)
+        try:
+            drafter.check(context.target, make_plugin_options(context.registry, "drafter", choice))
+        except ModelError as error:
+            raise ModelError(f"draft.pool.{name}: {error}") from None
 
 
 def _corpus(context: RunContext) -> Traversable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -87,7 +88,11 @@ def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: Run
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder, made if need be, against other processes."""
+    """Hold the run's folder, made if need be, against other processes.
+
+    A folder made for a run that failed before it had any result is removed again.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
@@ -104,6 +109,13 @@ def _locked(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by another taskspec process; wait for it, "
                 "or choose another name with name=NAME"
             ) from None
-        yield
+        try:
+            yield
+        except BaseException:
+            if made and not any((folder / "stages").glob("*")):
+                shutil.rmtree(folder)
+                for parent in made[1:]:
+                    parent.rmdir()
+            raise
     finally:
         os.close(lock)

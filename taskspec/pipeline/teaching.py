@@ -46,7 +46,7 @@ def teach(
         drafter,
         aligner,
         answers,
-        context.target.logits_of,
+        context.target.head,
         context.recipe.align,
         tokens,
         learning_rate,

@@ -205,6 +205,8 @@ class AlignConfig(PluginChoice):
     Attributes:
         tokens: Answer tokens each task's draft is trained on, repeats counted. The generic
             recovery and the single draft train on this times the number of tasks.
+        shared: Share of that budget which all tasks spend together, on one draft for all
+            prompts, before each goes on alone; 0 lets every task start from the bare draft.
         recovery: Aligner of the generic recovery of cut drafts; must train whole drafts.
         batch_tokens: Tokens, prompts included, per batch.
         learning_rate: Peak learning rate of task alignment.
@@ -216,6 +218,7 @@ class AlignConfig(PluginChoice):
 
     use: str = "lora-kd"
     tokens: int = 40_000
+    shared: float = 0.5
     recovery: PluginChoice = field(default_factory=lambda: PluginChoice(use="kd"))
     batch_tokens: int = 2048
     learning_rate: float = 1e-3
@@ -230,6 +233,8 @@ class AlignConfig(PluginChoice):
         _positive("learning_rate", self.learning_rate)
         _positive("recovery_learning_rate", self.recovery_learning_rate)
         _at_least("weight_decay", self.weight_decay, 0)
+        if not 0 <= self.shared < 1:
+            raise ValueError(f"shared must be at least 0 and below 1, not {self.shared:g}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup must be between 0 and 1, not {self.warmup:g}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import ArtifactError
+from taskspec.files import replacing
 from taskspec.interfaces import Sampling, Verifier
 from taskspec.models.loading import LanguageModel, load_language_model
 from taskspec.recipe.plugins import make_plugin
@@ -61,9 +61,8 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     """Write `bundle.json`."""
     value = {"format": _FORMAT, **asdict(manifest)}
     text = json.dumps(value, indent=1, default=str) + "\n"
-    temporary = folder / f".{_FILE}.partial"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, folder / _FILE)
+    with replacing(folder / _FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> BundleManifest:

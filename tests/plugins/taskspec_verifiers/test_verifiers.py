@@ -115,7 +115,7 @@ def first_tokens(tokens: Tensor, verdict: Verdict) -> Tensor:
 
 
 def p_value(drawn: Tensor, expected: Tensor) -> float:
-    """Chi-square test; cells with an expected count below 5 are pooled, impossible ones must be 0."""
+    """Chi-square; cells expecting fewer than 5 are pooled, impossible ones must be empty."""
     counts = torch.bincount(drawn, minlength=len(expected)).double()
     if counts[expected == 0].sum() > 0:
         return 0.0
