@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from taskspec.interfaces import Aligner, AlignmentLoss, TeacherSignal, TrainableDrafter, option
+from taskspec.models.quiet import quiet_transformers
 from taskspec_aligners.kd import distillation_loss
 
 
@@ -54,7 +55,7 @@ class LoraKD(Aligner):
             lora_dropout=0.0,
             bias="none",
         )
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), quiet_transformers():
             torch.manual_seed(seed)
             adapted: nn.Module = get_peft_model(base, config)
         drafter.module = adapted

@@ -32,6 +32,7 @@ from taskspec.models.cutting import (
     save_cut_model,
 )
 from taskspec.models.loading import load_language_model, load_tokenizer
+from taskspec.models.quiet import quiet_transformers
 from taskspec.models.tokenizers import check_same_tokenizer
 from taskspec.training.attention import attention_masks
 
@@ -172,7 +173,8 @@ class CausalLM(TrainableDrafter):
         untyped: Any = self.module
         embeddings = untyped.get_input_embeddings()
         base = copy.deepcopy(self.module, memo={id(embeddings): embeddings})
-        self._adapted[name] = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
+        with quiet_transformers():
+            self._adapted[name] = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
 
     def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """Logits [M, Vd] at the trained positions; the teacher's states are not used."""

@@ -33,7 +33,7 @@ class CachedModel:
         untyped: Any = model
         decoder = untyped.get_decoder()
         self.decoder = packed(decoder)
-        self.head = packed(head) if isinstance(head, nn.Linear) else head
+        self.head = packed(head) if isinstance(head, nn.Module) else head
         self.config = decoder.config
         self.device: torch.device = untyped.device
         self.sliding_window = sliding_window(self.config)

@@ -290,11 +290,19 @@ def _end_of_turn(tokenizer: Any) -> set[int]:
     return set(after[:1]) & set(tokenizer.all_special_ids)
 
 
-def _capped(linear: nn.Linear, cap: float) -> Callable[[Tensor], Tensor]:
-    return lambda hidden: torch.tanh(linear(hidden) / cap) * cap
+class _SoftCappedHead(nn.Module):
+    """An output head whose logits stay within a cap, as Gemma 2's do."""
+
+    def __init__(self, linear: nn.Linear, cap: float) -> None:
+        super().__init__()
+        self.linear, self.cap = linear, cap
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of states [..., H]."""
+        return torch.tanh(self.linear(hidden) / self.cap) * self.cap
 
 
-def _checked_head(source: str, model: Any) -> Callable[[Tensor], Tensor]:
+def _checked_head(source: str, model: Any) -> nn.Module:
     """The model's output head, shown to give the model's own logits on a few tokens.
 
     The two rows of tokens differ in the last one only, which earlier logits must not show.
@@ -305,7 +313,7 @@ def _checked_head(source: str, model: Any) -> Callable[[Tensor], Tensor]:
     """
     linear = model.get_output_embeddings()
     cap = getattr(_text_config(model), "final_logit_softcapping", None)
-    head: Callable[[Tensor], Tensor] = linear if cap is None else _capped(linear, cap)
+    head: nn.Module = linear if cap is None else _SoftCappedHead(linear, cap)
     tokens = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device)
     tokens = tokens % linear.weight.shape[0]
     with torch.inference_mode():

@@ -175,9 +175,9 @@ class TrainerConfig:
 
     Attributes:
         accelerator: `auto`, `cpu`, `gpu`.
-        devices: Number of devices, or `auto`.
-        num_nodes: Number of machines.
-        strategy: A Lightning strategy name.
+        devices: Number of devices, or `auto` for all there are.
+        strategy: `auto`, which is `ddp_spawn` on several devices, or `ddp_spawn`. Strategies
+            that start the whole command once per process are not for `taskspec run`.
         precision: A Lightning precision name.
         accumulate_grad_batches: Batches per optimizer step.
         gradient_clip_val: Clip the gradient's norm there.
@@ -185,7 +185,6 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     devices: str = "auto"
-    num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "bf16-mixed"
     accumulate_grad_batches: int = 1
@@ -193,7 +192,9 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         _one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
-        _at_least("num_nodes", self.num_nodes, 1)
+        if not re.fullmatch(r"auto|[1-9]\d*", self.devices):
+            raise ValueError(f"devices must be auto or a number from 1 on, not '{self.devices}'")
+        _one_of("strategy", self.strategy, ("auto", "ddp_spawn"))
         _at_least("accumulate_grad_batches", self.accumulate_grad_batches, 1)
         _at_least("gradient_clip_val", self.gradient_clip_val, 0)
 

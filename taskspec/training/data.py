@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.interfaces import TrainingBatch
@@ -29,8 +30,8 @@ class AlignmentBatch:
     batch: TrainingBatch
     teacher: StoredTeacherSignal
 
-    def to(self, device: torch.device) -> AlignmentBatch:
-        """The same on another device."""
+    def to(self, device: torch.device, head: Head) -> AlignmentBatch:
+        """The same on another device, where `head` is the target's output head."""
         moved = [getattr(self.batch, name).to(device) for name in _BATCH_FIELDS]
         teacher = self.teacher
         return AlignmentBatch(
@@ -39,7 +40,7 @@ class AlignmentBatch:
                 teacher.tokens.to(device),
                 teacher.hidden.to(device),
                 teacher.log_normalizer.to(device),
-                teacher.target_head,
+                head,
             ),
         )
 
@@ -186,4 +187,8 @@ class AlignmentData(LightningDataModule):
         self, batch: AlignmentBatch, device: torch.device, dataloader_idx: int
     ) -> AlignmentBatch:
         """Move a batch; Lightning does not know its type."""
-        return batch.to(device)
+        if isinstance(self.head, nn.Module):
+            weight = next(self.head.parameters())
+            if weight.device != device:
+                self.head = copy.deepcopy(self.head).to(device)
+        return batch.to(device, self.head)

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.interfaces import Aligner, TrainableDrafter
-from taskspec.recipe.schema import AlignConfig
+from taskspec.recipe.schema import AlignConfig, TrainerConfig
 from taskspec.training.data import AlignmentData
 from taskspec.training.module import AlignmentModule
 from taskspec.training.teacher import Head
@@ -30,12 +30,10 @@ class AlignmentReport:
     """What a training run did.
 
     Attributes:
-        steps: Optimizer steps.
         tokens: Answer tokens trained on, repeats counted.
         seconds: Wall clock of this process, without what an interrupted attempt spent.
     """
 
-    steps: int
     tokens: int
     seconds: float
 
@@ -89,15 +87,14 @@ def fit(
         trainer = Trainer(
             accelerator=settings.accelerator,
             devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
-            num_nodes=settings.num_nodes,
-            strategy=settings.strategy,
+            strategy=_strategy(settings),
             precision=settings.precision,  # type: ignore[arg-type]
             accumulate_grad_batches=settings.accumulate_grad_batches,
             gradient_clip_val=settings.gradient_clip_val,
             max_epochs=1,
             callbacks=callbacks,
             logger=CSVLogger(folder, name="", version="log"),
-            log_every_n_steps=5,
+            log_every_n_steps=max(1, min(5, len(data.plan) // 20)),
             enable_progress_bar=show_progress,
             enable_model_summary=False,
         )
@@ -108,7 +105,15 @@ def fit(
             # Lightning turns Ctrl-C into an exit of its own; the caller's handling decides.
             raise KeyboardInterrupt from None
         drafter.module.eval()
-    return AlignmentReport(trainer.global_step, data.trained_tokens, time.monotonic() - started)
+    return AlignmentReport(data.trained_tokens, time.monotonic() - started)
+
+
+def _strategy(settings: TrainerConfig) -> str:
+    """Lightning's own choice for several devices would start the whole command once for each."""
+    if settings.strategy != "auto" or settings.devices == "1" or settings.accelerator == "mps":
+        return settings.strategy
+    several = torch.cuda.device_count() > 1 if settings.devices == "auto" else True
+    return "ddp_spawn" if several else "auto"
 
 
 @contextmanager

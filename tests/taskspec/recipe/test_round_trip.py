@@ -53,16 +53,16 @@ drafts = st.one_of(
 )
 trainers = st.builds(
     TrainerConfig,
-    devices=texts,
-    strategy=texts,
+    devices=st.sampled_from(["auto", "1", "8"]),
+    strategy=st.sampled_from(["auto", "ddp_spawn"]),
     precision=texts,
-    num_nodes=counts,
     gradient_clip_val=rates,
 )
 aligns = st.builds(
     AlignConfig,
     use=st.sampled_from(["kd", "lora-kd"]),
     tokens=counts,
+    shared=st.floats(0, 1, exclude_max=True),
     recovery=st.just(PluginChoice("kd")),
     batch_tokens=counts,
     learning_rate=rates,
