@@ -19,8 +19,8 @@ _SPLITS = 6
 _TRIES = 10
 _STRENGTH_OF_ONE_TASK = 0.8
 """Without a count this strong the prompts are one task (Tibshirani & Walther use 0.8 to 0.9)."""
-_FINENESS = 1 / 6
-"""Exponent of the count: a split of two tasks in three must cost less than 7 % of strength."""
+_FINENESS = 1 / 12
+"""Exponent of the count: a split of two tasks in three must cost less than 4 % of strength."""
 
 
 @dataclass(frozen=True)

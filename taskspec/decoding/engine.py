@@ -140,9 +140,9 @@ class Engine:
         probs = probabilities_per_row(logits, [row.request.sampling for row in rows])[:, 0]
         noise = torch.cat([row.noise(1) for row in rows]).to(probs.device)
         first = sample(probs, noise).tolist()
+        if self.keep_hidden:
+            self._keep(rows, last[:, None], logits, [1] * len(rows))
         for index, row in enumerate(rows):
-            if self.keep_hidden:
-                self._keep(row, last[index : index + 1], logits[index])
             row.emit([first[index]])
             choice = row.request.draft
             if choice is not None and row.finish is None:
@@ -172,8 +172,7 @@ class Engine:
         )
         emitted = self._commit(rows, drafts, verdict)
         if self.keep_hidden:
-            for index, (row, count) in enumerate(zip(rows, emitted, strict=True)):
-                self._keep(row, hidden[index, :count], logits[index, :count])
+            self._keep(rows, hidden, logits, emitted)
         extra = self._extra(states) if len(self.hidden_layers) > 1 else None
         drafts.commit(rows, self.drafters, emitted, extra)
 
@@ -190,9 +189,14 @@ class Engine:
             self.model.rollback(row.slot, row.cached)
         return emitted
 
-    def _keep(self, row: Row, hidden: Tensor, logits: Tensor) -> None:
-        row.hidden.append(hidden.cpu())
-        row.log_normalizer.append(torch.logsumexp(logits.float(), dim=-1).cpu())
+    def _keep(
+        self, rows: Sequence[Row], hidden: Tensor, logits: Tensor, counts: Sequence[int]
+    ) -> None:
+        """Keep the states [B, n, H] behind each row's first counts[b] emitted tokens."""
+        states, normalizers = hidden.cpu(), torch.logsumexp(logits.float(), dim=-1).cpu()
+        for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
+            row.hidden.append(states[index, :count].clone())
+            row.log_normalizer.append(normalizers[index, :count].clone())
 
     def _extra(self, states: Tensor) -> Tensor:
         return states[..., self.target.hidden_size :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -28,6 +28,7 @@ class Timing:
         tokens: Tokens of the answer.
         steps: Verification passes.
         draft_length: Draft length in use; 0 for plain decoding, None where drafts are mixed.
+        looping: Whether the answer ends in a loop, which flatters lookup.
     """
 
     prompt: str
@@ -37,13 +38,17 @@ class Timing:
     tokens: int
     steps: tuple[StepRecord, ...]
     draft_length: int | None
+    looping: bool = False
 
 
 class Matrix:
     """All timings of an evaluation.
 
+    Methods may have been timed in different repeats; what is compared is compared on the repeats
+    that both have.
+
     Args:
-        timings: Every prompt by every method in every repeat.
+        timings: Every prompt by every method, at least in the first repeat.
         tasks: Task of each prompt, for rows per task and stratification.
         resamples: Bootstrap resamples.
     """
@@ -58,18 +63,19 @@ class Matrix:
         """All repeats of one prompt by one method."""
         return self._cells[method, prompt]
 
-    def seconds(self, method: str, prompt: str) -> float:
-        """Median seconds over repeats."""
-        return median(timing.seconds for timing in self.cell(method, prompt))
+    def seconds(self, method: str, prompt: str, beside: str | None = None) -> float:
+        """Median seconds over repeats, or over those that another method was timed in too."""
+        shared = {timing.repeat for timing in self.cell(beside or method, prompt)}
+        return median(t.seconds for t in self.cell(method, prompt) if t.repeat in shared)
 
     def tokens(self, method: str, prompt: str) -> int:
         """Tokens of the answer, the same in every repeat."""
         return self.cell(method, prompt)[0].tokens
 
-    def speed(self, method: str, prompts: Sequence[str]) -> float:
+    def speed(self, method: str, prompts: Sequence[str], beside: str | None = None) -> float:
         """Pooled tokens per second."""
         total = sum(self.tokens(method, prompt) for prompt in prompts)
-        return total / sum(self.seconds(method, prompt) for prompt in prompts)
+        return total / sum(self.seconds(method, prompt, beside) for prompt in prompts)
 
     def groups(self) -> dict[str, list[str]]:
         """Prompts of every task, and of all together."""
@@ -102,7 +108,7 @@ class Matrix:
         speeds = self._speeds(method, prompts)
         interval = speedup_interval(
             speeds,
-            self._speeds(baseline, prompts),
+            self._speeds(baseline, prompts, method),
             [self.tasks[prompt] for prompt in prompts],
             self.resamples,
         )
@@ -125,17 +131,17 @@ class Matrix:
         )
 
     def best_single(self, pool: Sequence[str]) -> str:
-        """The one member that is fastest overall."""
-        return max(pool, key=lambda method: self.speed(method, list(self.tasks)))
+        """The one member that is fastest overall, by the first repeat."""
+        return min(pool, key=lambda method: sum(self._first(method, p) for p in self.tasks))
 
     def random(self, pool: Sequence[str], name: str) -> list[Timing]:
-        """Timings of a router that draws uniformly from the pool: each prompt's mean seconds."""
+        """Timings of a router that draws uniformly from the pool: mean seconds, first repeat."""
         return [
             Timing(
                 prompt,
                 name,
                 0,
-                float(np.mean([self.seconds(method, prompt) for method in pool])),
+                float(np.mean([self._first(method, prompt) for method in pool])),
                 self.tokens(pool[0], prompt),
                 tuple(s for method in pool for s in self.cell(method, prompt)[0].steps),
                 None,
@@ -144,31 +150,28 @@ class Matrix:
         ]
 
     def oracle(self, pool: Sequence[str], name: str) -> list[Timing]:
-        """Timings of a router that knows: chosen on one repeat, scored on the next one."""
+        """Timings of a router that knows: chosen on the first repeat, scored on later ones.
+
+        With a single repeat it is scored on the one it was chosen on, which flatters it.
+        """
         timings = []
         for prompt in self.tasks:
-            repeats = len(self.cell(pool[0], prompt))
-            for repeat in range(repeats):
-                chosen = min(pool, key=lambda m, r=repeat: self.cell(m, prompt)[r].seconds)  # type: ignore[misc]
-                scored = self.cell(chosen, prompt)[(repeat + 1) % repeats]
-                timings.append(
-                    Timing(
-                        prompt,
-                        name,
-                        repeat,
-                        scored.seconds,
-                        scored.tokens,
-                        scored.steps,
-                        scored.draft_length,
-                    )
-                )
+            chosen = self.cell(self.fastest(pool, prompt), prompt)
+            timings += [replace(timing, method=name) for timing in chosen[1:] or chosen]
         return timings
+
+    def fastest(self, pool: Sequence[str], prompt: str) -> str:
+        """The member that was fastest for a prompt in the first repeat."""
+        return min(pool, key=lambda method: self._first(method, prompt))
+
+    def _first(self, method: str, prompt: str) -> float:
+        return self.cell(method, prompt)[0].seconds
 
     def _names(self) -> list[str]:
         return list(dict.fromkeys(self.tasks.values()))
 
-    def _speeds(self, method: str, prompts: Sequence[str]) -> Speeds:
+    def _speeds(self, method: str, prompts: Sequence[str], beside: str | None = None) -> Speeds:
         return Speeds(
             np.array([self.tokens(method, prompt) for prompt in prompts], dtype=np.float64),
-            np.array([self.seconds(method, prompt) for prompt in prompts]),
+            np.array([self.seconds(method, prompt, beside) for prompt in prompts]),
         )

@@ -118,6 +118,7 @@ class Results:
         router: The router on held-out prompts.
         tasks: Per task.
         speed_regret: 1 - S_routed / S_oracle.
+        speedup_without_looping: The routed speed-up over all prompts whose answers do not loop.
         environment: Versions and machine.
     """
 
@@ -127,6 +128,7 @@ class Results:
     router: RouterScore
     tasks: tuple[TaskReport, ...] = ()
     speed_regret: float | None = None
+    speedup_without_looping: float | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self, method: str, task: str = _ALL) -> ResultRow | None:
@@ -153,6 +155,7 @@ def from_json(text: str) -> Results:
         router=RouterScore(**value["router"]),
         tasks=tasks,
         speed_regret=value["speed_regret"],
+        speedup_without_looping=value["speedup_without_looping"],
         environment=value["environment"],
     )
 
@@ -171,9 +174,21 @@ def render(results: Results, console: Console) -> None:
         f"router     {results.router.latency_ms:.2f} ms per prompt"
         + _percent(", accuracy ", results.router.accuracy)
         + _percent(", speed regret ", results.speed_regret),
+        _held_out_line(results),
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _held_out_line(results: Results) -> str:
+    """How far the held-out prompts are from training, and how much looping flatters."""
+    overlap = max((task.overlap for task in results.tasks), default=0.0)
+    looping = max((task.looping for task in results.tasks), default=0.0)
+    line = f"held-out   8-gram overlap with training at most {overlap:.1%} of a task; "
+    line += f"looping answers at most {looping:.1%}"
+    if looping and results.speedup_without_looping is not None:
+        line += f", without them routed {results.speedup_without_looping:.2f}x"
+    return line
 
 
 def _method_table(results: Results) -> Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from taskspec.decoding.engine import Engine
-from taskspec.evaluation.matrix import Matrix, Timing
+from taskspec.evaluation.matrix import ALL, Matrix, Timing
 from taskspec.evaluation.table import Clustering, Lossless, ResultRow, Results, from_json, to_json
 from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.assign import Assigned, all_entries, engine_for, load_assignment
@@ -116,7 +116,7 @@ def _summarise(
     table += matrix.rows(ROUTED, accuracy(methods.routed))
     table += matrix.rows("oracle", {})
     clustering = clustering_score(context)
-    everything = list(tasks)
+    steady = [t for t in timings if not any(own.looping for own in matrix.cell(PLAIN, t.prompt))]
     return Results(
         rows=tuple(table),
         lossless=lossless,
@@ -126,8 +126,10 @@ def _summarise(
             len(router.assignments),
         ),
         router=router_score(context, router, clustering),
-        tasks=tuple(task_reports(context, prompts)),
-        speed_regret=1 - matrix.speed(ROUTED, everything) / matrix.speed("oracle", everything),
+        tasks=tuple(task_reports(context, prompts, timings)),
+        speed_regret=1
+        - matrix.speed(ROUTED, list(tasks), "oracle") / matrix.speed("oracle", list(tasks)),
+        speedup_without_looping=_speedup(steady),
         environment={
             **describe_environment(context.registry),
             "target": context.recipe.target.model,
@@ -137,6 +139,15 @@ def _summarise(
             "seed": context.recipe.seed,
         },
     )
+
+
+def _speedup(timings: Sequence[Timing]) -> float | None:
+    """The routed method's speed-up on these timings' prompts; None without any."""
+    prompts = {timing.prompt: ALL for timing in timings}
+    if not prompts:
+        return None
+    matrix = Matrix(timings, prompts, 0)
+    return matrix.speed(ROUTED, list(prompts)) / matrix.speed(PLAIN, list(prompts), ROUTED)
 
 
 def load_results(folder: Path) -> Results:

@@ -82,7 +82,8 @@ def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: Run
         done = read_done(folder)
         note = f"{done.seconds:.0f} s" if done is not None else ""
     summary = (folder / SUMMARY).read_text(encoding="utf-8").strip()
-    console.print(f"[bold]{folder.name}[/bold] {summary} [dim]({note})[/dim]", highlight=False)
+    line = f"[bold]{folder.name}[/bold] {summary} [dim]({note})[/dim]"
+    console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     hook.taskspec_stage_finished(stage=stage.name, folder=folder, skipped=skipped)
 
 

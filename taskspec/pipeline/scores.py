@@ -8,22 +8,18 @@ from statistics import median
 
 import numpy as np
 
-from taskspec.corpus.answers import is_looping
 from taskspec.corpus.overlap import ngram_overlap
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, StepRecord
 from taskspec.evaluation.clustering import ClusteringScore, score_clustering
-from taskspec.evaluation.matrix import ALL
+from taskspec.evaluation.matrix import ALL, Timing
 from taskspec.evaluation.metrics import draft_accuracy
 from taskspec.evaluation.table import RouterScore, TaskReport
-from taskspec.interfaces import Sampling
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.held_out import HeldOut
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.timing import PLAIN
-from taskspec.pipeline.verifiers import make_verifier
-from taskspec.recipe.schema import PluginChoice
 from taskspec.serving.routing import PromptRouter
 
 _FORCED_LENGTH = 4
@@ -98,21 +94,16 @@ def router_score(
     )
 
 
-def task_reports(context: RunContext, prompts: Sequence[HeldOut]) -> list[TaskReport]:
+def task_reports(
+    context: RunContext, prompts: Sequence[HeldOut], timings: Sequence[Timing]
+) -> list[TaskReport]:
     """What each task's held-out prompts share with training, and how they were decoded."""
     examples = load_examples(context.stage_folders["collect"])
     train = [example.prompt_text for example in examples if example.split == "train"]
-    verifier = make_verifier(context.registry, PluginChoice(use="greedy"))
-    engine = Engine(context.target, verifier)
-    requests = [replace(prompt.request, sampling=Sampling()) for prompt in prompts]
-    answers = {
-        result.id: result.tokens
-        for result in engine.generate(requests, context.recipe.collect.batch_size)
-    }
+    looping = {timing.prompt: timing.looping for timing in timings if timing.method == PLAIN}
     reports = []
     for name in dict.fromkeys(prompt.row for prompt in prompts):
         own = [prompt for prompt in prompts if prompt.row == name]
-        loops = [is_looping(answers[prompt.request.id]) for prompt in own]
         routes = [prompt.route.assignment for prompt in own]
         reports.append(
             TaskReport(
@@ -120,7 +111,7 @@ def task_reports(context: RunContext, prompts: Sequence[HeldOut]) -> list[TaskRe
                 found=tuple(dict.fromkeys(route.task for route in routes)),
                 drafts=tuple(dict.fromkeys(route.draft or PLAIN for route in routes)),
                 overlap=ngram_overlap(train, [prompt.example.prompt_text for prompt in own]),
-                looping=float(np.mean(loops)),
+                looping=float(np.mean([looping[prompt.request.id] for prompt in own])),
             )
         )
     return reports

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from taskspec.corpus.answers import is_looping
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
-from taskspec.evaluation.matrix import Timing
+from taskspec.evaluation.matrix import Matrix, Timing
 from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.assign import Assigned
 from taskspec.pipeline.context import RunContext
@@ -72,7 +73,11 @@ def time_all(
     methods: Methods,
     prompts: Sequence[HeldOut],
 ) -> list[Timing]:
-    """Every prompt by every method, methods in rotated order; goes on where it was stopped."""
+    """Every prompt by every method, methods in rotated order; goes on where it was stopped.
+
+    Later repeats time plain decoding, the routed method and, to score the oracle, the member of
+    the pool that was fastest for the prompt in the first.
+    """
     timings = _read_timings(path)
     done = {(timing.prompt, timing.repeat) for timing in timings}
     repeats = context.recipe.evaluate.repeats
@@ -96,7 +101,16 @@ def time_all(
             len(timed.generation.tokens),
             timed.generation.steps,
             0 if choice is None else choice.draft_length,
+            is_looping(timed.generation.tokens),
         )
+
+    def wanted(prompt: str, repeat: int) -> list[str]:
+        if repeat == 0:
+            return names
+        pick = Matrix([t for t in timings if t.prompt == prompt], {}, 0).fastest(
+            methods.pool_methods, prompt
+        )
+        return [*dict.fromkeys((PLAIN, ROUTED, pick))]
 
     with progress(context.console, "timing methods", repeats * len(prompts), len(done)) as advance:
         for method in names:
@@ -105,8 +119,9 @@ def time_all(
             for index, prompt in enumerate(prompts):
                 if (prompt.request.id, repeat) in done:
                     continue
-                turn = (index + repeat * (len(names) // 2)) % len(names)
-                new = [decode(prompt, m, repeat) for m in names[turn:] + names[:turn]]
+                order = wanted(prompt.request.id, repeat)
+                turn = (index + repeat) % len(order)
+                new = [decode(prompt, m, repeat) for m in order[turn:] + order[:turn]]
                 _append_timings(path, new)
                 timings += new
                 advance(1)

@@ -33,8 +33,8 @@ def fit(
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 6])
 def test_auto_finds_tasks_that_stand_apart(count: int) -> None:
-    vectors, kinds = blobs(*range(30, 30 + 4 * count, 4))
-    _, labels = fit(vectors)
+    vectors, kinds = blobs(*range(20, 20 + 3 * count, 3))
+    _, labels = fit(vectors, max_clusters=7)
     assert labels.dtype == np.int64
     score = score_clustering(labels.tolist(), kinds)
     assert (score.clusters, score.accuracy) == (count, 1.0)
@@ -47,13 +47,14 @@ def test_labels_are_contiguous_and_the_largest_task_is_first() -> None:
 
 
 def test_the_same_seed_gives_the_same_tasks() -> None:
-    vectors, _ = blobs(30, 30, 30, spread=0.4)
-    np.testing.assert_array_equal(fit(vectors, seed=3)[1], fit(vectors, seed=3)[1])
+    vectors, _ = blobs(20, 20, 20, spread=0.4)
+    first, second = (fit(vectors, seed=3, max_clusters=4)[1] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_prediction_agrees_with_fitting() -> None:
     vectors, kinds = blobs(40, 30, 20)
-    partitioner, labels = fit(vectors)
+    partitioner, labels = fit(vectors, clusters=3)
     np.testing.assert_array_equal(partitioner.predict(vectors, kinds), labels)
     fresh, fresh_kinds = blobs(5, 5, 5, seed=1)
     predicted = partitioner.predict(fresh, fresh_kinds)
@@ -63,7 +64,7 @@ def test_prediction_agrees_with_fitting() -> None:
 
 def test_saved_and_loaded_it_predicts_the_same(tmp_path: Path) -> None:
     vectors, kinds = blobs(40, 30, 20, spread=0.4)
-    partitioner, labels = fit(vectors)
+    partitioner, labels = fit(vectors, clusters=3)
     partitioner.save(tmp_path)
     loaded = KMeansPartitioner.load(tmp_path, KMeansOptions())
     np.testing.assert_array_equal(loaded.predict(vectors, kinds), labels)
@@ -71,22 +72,22 @@ def test_saved_and_loaded_it_predicts_the_same(tmp_path: Path) -> None:
 
 
 def test_one_blob_is_one_task_where_that_is_allowed() -> None:
-    vectors, _ = blobs(120)
-    assert set(fit(vectors, min_clusters=1)[1]) == {0}
-    assert len(set(fit(vectors)[1])) >= 2
-    apart, _ = blobs(60, 60)
-    assert set(fit(apart, min_clusters=1)[1]) == {0, 1}
+    vectors, _ = blobs(80)
+    assert set(fit(vectors, min_clusters=1, max_clusters=4)[1]) == {0}
+    assert len(set(fit(vectors, max_clusters=4)[1])) >= 2
+    apart, _ = blobs(40, 40)
+    assert set(fit(apart, min_clusters=1, max_clusters=4)[1]) == {0, 1}
 
 
 def test_auto_stays_within_its_bounds() -> None:
     vectors, _ = blobs(30, 30, 30, 30)
     assert fit(vectors, max_clusters=3)[1].max() + 1 <= 3
-    assert fit(vectors, min_clusters=5)[1].max() + 1 >= 5
+    assert fit(vectors, min_clusters=5, max_clusters=6)[1].max() + 1 >= 5
 
 
 def test_a_sample_of_the_prompts_is_enough_for_auto() -> None:
     vectors, kinds = blobs(100, 90, 80)
-    _, labels = fit(vectors, sample=60)
+    _, labels = fit(vectors, sample=60, max_clusters=4)
     assert score_clustering(labels.tolist(), kinds).accuracy == 1.0
 
 

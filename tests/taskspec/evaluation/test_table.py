@@ -1,0 +1,114 @@
+"""results.json and the printed tables."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+from rich.console import Console
+
+from taskspec.evaluation.table import (
+    Clustering,
+    Lossless,
+    ResultRow,
+    Results,
+    RouterScore,
+    TaskReport,
+    from_json,
+    render,
+    to_json,
+)
+
+ROUTED = ResultRow("routed", "all", 31.25, 1.875, 1.75, 2.125, 2.5, 0.625, 0.71, 4, 12, 960)
+PLAIN = ResultRow("plain", "all", 16.5, 1.0, 1.0, 1.0, 1.0, None, None, None, 12, 960)
+ON_CODE = replace(ROUTED, task="code", speedup=2.25, draft_length=3)
+RESULTS = Results(
+    rows=(PLAIN, ROUTED, ON_CODE),
+    lossless=Lossless(12, 0, "float32"),
+    clustering=Clustering(0.97, 0.93, 3),
+    router=RouterScore(0.96, 0.98, 0.41, 0.02),
+    tasks=(TaskReport("code", ("python-write",), ("small@task-0",), 0.01, 0.0),),
+    speed_regret=0.03,
+    speedup_without_looping=1.8125,
+    environment={"torch": "2.6", "threads": 2, "gpu": None},
+)
+ROW_KEYS = {
+    "method",
+    "task",
+    "tokens_per_second",
+    "speedup",
+    "speedup_low",
+    "speedup_high",
+    "block_efficiency",
+    "acceptance_rate",
+    "draft_accuracy",
+    "draft_length",
+    "prompts",
+    "tokens",
+}
+
+
+def printed(results: Results) -> str:
+    output = io.StringIO()
+    render(results, Console(file=output, width=160))
+    return output.getvalue()
+
+
+def test_results_survive_json() -> None:
+    assert from_json(to_json(RESULTS)) == RESULTS
+    unlabelled = replace(
+        RESULTS,
+        clustering=Clustering(None, None, 3),
+        router=RouterScore(None, None, 0.41, 0.0),
+        speed_regret=None,
+    )
+    assert from_json(to_json(unlabelled)) == unlabelled
+
+
+def test_json_has_every_promised_key() -> None:
+    value = json.loads(to_json(RESULTS))
+    assert value.keys() >= {"rows", "lossless", "clustering", "router", "environment"}
+    assert all(row.keys() >= ROW_KEYS for row in value["rows"])
+    assert value["lossless"] == {"checked": 12, "mismatches": 0, "dtype": "float32"}
+    assert value["clustering"] == {"accuracy": 0.97, "ari": 0.93, "clusters": 3}
+    assert value["router"].keys() >= {"accuracy", "latency_ms"}
+    assert value["environment"] == {"torch": "2.6", "threads": 2, "gpu": None}
+    assert value["rows"][0]["draft_accuracy"] is None
+
+
+def test_a_row_is_found_by_method_and_task() -> None:
+    assert RESULTS.row("routed") == ROUTED
+    assert RESULTS.row("routed", "code") == ON_CODE
+    assert RESULTS.row("oracle") is None
+
+
+def test_the_tables_show_methods_over_all_and_routed_tasks() -> None:
+    lines = printed(RESULTS).splitlines()
+    (routed,) = (line for line in lines if " routed " in line)
+    for cell in ("31.2", "1.88x", "1.75-2.12", "2.50", "0.62", "0.71", "4"):
+        assert cell in routed
+    (code,) = (line for line in lines if " code " in line)
+    assert "small@task-0" in code
+    assert "2.25x" in code
+    (plain,) = (line for line in lines if " plain " in line)
+    assert plain.count(" - ") == 3
+
+
+def test_the_checks_are_printed_in_words() -> None:
+    text = printed(RESULTS)
+    assert "12 held-out prompts" in text
+    assert "in float32: identical" in text
+    assert "3 found, clustering accuracy 97.0%" in text
+    assert "0.41 ms per prompt, accuracy 96.0%, speed regret 3.0%" in text
+
+
+def test_differing_answers_stand_out() -> None:
+    assert "2 DIFFER" in printed(replace(RESULTS, lossless=Lossless(12, 2, "bfloat16")))
+
+
+def test_what_needs_labels_is_left_out_without_them() -> None:
+    unlabelled = replace(
+        RESULTS, clustering=Clustering(None, None, 3), router=RouterScore(None, None, 0.41, 0.0)
+    )
+    assert "accuracy" not in printed(unlabelled)

@@ -1,0 +1,142 @@
+"""Stage folders: whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taskspec.errors import ArtifactError
+from taskspec.pipeline.artifacts import (
+    check_files,
+    digest,
+    read_done,
+    read_json,
+    working_folder,
+    write_atomically,
+    write_json,
+)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Path:
+    """The place of a stage that has not run."""
+    return tmp_path / "01-collect"
+
+
+def finish(stage: Path, fingerprint: str = "one") -> None:
+    """Run a stage that writes two files."""
+    with working_folder(stage, fingerprint) as work:
+        (work / "answers.jsonl").write_text("all\n")
+        (work / "inner").mkdir()
+        (work / "inner" / "weights").write_bytes(b"\x01\x02")
+
+
+def interrupt(stage: Path, fingerprint: str = "one") -> None:
+    """Run a stage that is interrupted after its first half."""
+    with pytest.raises(KeyboardInterrupt), working_folder(stage, fingerprint) as work:
+        (work / "part").write_text("first half")
+        raise KeyboardInterrupt
+
+
+def left_beside(stage: Path) -> list[Path]:
+    return [path for path in stage.parent.iterdir() if path != stage]
+
+
+def test_a_finished_stage_is_in_place_with_its_mark(stage: Path) -> None:
+    finish(stage)
+    done = read_done(stage)
+    assert done is not None
+    assert done.fingerprint == "one"
+    assert done.files.keys() == {"answers.jsonl", "inner/weights"}
+    assert (stage / "answers.jsonl").read_text() == "all\n"
+    assert left_beside(stage) == []
+    check_files(stage, done)
+
+
+def test_an_unfinished_stage_has_no_mark(stage: Path) -> None:
+    interrupt(stage)
+    assert read_done(stage) is None
+
+
+def test_an_interrupted_stage_leaves_its_part_and_nothing_in_place(stage: Path) -> None:
+    interrupt(stage)
+    assert not stage.exists()
+    (partial,) = left_beside(stage)
+    assert (partial / "part").read_text() == "first half"
+
+
+def test_a_failure_before_any_result_leaves_nothing(stage: Path) -> None:
+    with pytest.raises(ArtifactError, match="no"), working_folder(stage, "one"):
+        raise ArtifactError("no")
+    assert list(stage.parent.iterdir()) == []
+
+
+def test_a_failure_keeps_what_an_earlier_run_finished(stage: Path) -> None:
+    finish(stage)
+    interrupt(stage, "two")
+    done = read_done(stage)
+    assert done is not None
+    assert done.fingerprint == "one"
+    check_files(stage, done)
+
+
+def test_the_same_stage_goes_on_from_its_part(stage: Path) -> None:
+    interrupt(stage)
+    with working_folder(stage, "one") as work:
+        assert (work / "part").read_text() == "first half"
+        (work / "rest").write_text("second half")
+    done = read_done(stage)
+    assert done is not None
+    assert done.files.keys() == {"part", "rest"}
+    assert left_beside(stage) == []
+
+
+def test_another_stages_part_is_discarded(stage: Path) -> None:
+    interrupt(stage, "one")
+    with working_folder(stage, "two") as work:
+        assert not (work / "part").exists()
+
+
+def test_a_stage_done_again_replaces_its_folder(stage: Path) -> None:
+    finish(stage)
+    with working_folder(stage, "two") as work:
+        (work / "other").write_text("")
+    assert {path.name for path in stage.iterdir()} == {"other", "done.json"}
+
+
+@pytest.mark.parametrize("name", ["answers.jsonl", "inner/weights"])
+def test_an_altered_or_removed_file_is_noticed(stage: Path, name: str) -> None:
+    finish(stage)
+    done = read_done(stage)
+    assert done is not None
+    (stage / name).write_bytes(b"\x01\x03")
+    with pytest.raises(ArtifactError, match=f"{name} was altered.*remove {stage}"):
+        check_files(stage, done)
+    (stage / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name} was removed.*remove {stage}"):
+        check_files(stage, done)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.json"
+    write_json(path, {"a": [1, None]})
+    assert read_json(path) == {"a": [1, None]}
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "begun \ud800")
+    assert read_json(path) == {"a": [1, None]}
+    assert [each.name for each in tmp_path.iterdir()] == ["tasks.json"]
+
+
+def test_a_missing_or_damaged_file_is_told_with_the_mend(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.json"
+    with pytest.raises(ArtifactError, match=r"tasks\.json is missing; run the recipe again"):
+        read_json(path)
+    path.write_text('{"a":')
+    with pytest.raises(ArtifactError, match=r"tasks\.json is damaged.*run the recipe again"):
+        read_json(path)
+
+
+def test_a_digest_depends_on_values_not_on_their_order() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    assert digest({"a": 1, "b": [2]}) != digest({"a": 1, "b": [3]})

@@ -1,0 +1,143 @@
+"""A training run: it teaches, and it depends on its seed alone."""
+
+from __future__ import annotations
+
+import copy
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from taskspec_aligners.kd import KD
+from taskspec_aligners.lora_kd import LoraKD
+from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
+from torch import Tensor
+
+from taskspec.corpus.answers import StoredAnswer
+from taskspec.interfaces import Aligner, AlignmentLoss, DraftCorpus
+from taskspec.models.loading import LanguageModel, load_language_model
+from taskspec.recipe.schema import AlignConfig, TrainerConfig
+from taskspec.training.data import AlignmentBatch, make_batch
+from taskspec.training.fit import AlignmentReport, fit
+
+TRAINER = TrainerConfig(accelerator="cpu", devices="1", precision="32-true")
+TOKENS = 480
+
+
+@pytest.fixture
+def target(tiny_llama_folder: Path) -> LanguageModel:
+    return load_language_model(str(tiny_llama_folder), device="cpu")
+
+
+def drafter_for(target: LanguageModel) -> CausalLM:
+    return CausalLM.build(target, DraftCorpus([], []), CausalLMOptions(layers=1, vocabulary=80))
+
+
+def answers_of(target: LanguageModel) -> list[StoredAnswer]:
+    """Texts of several lengths with the target's view of them."""
+    decoder: Any = target.model.get_decoder()  # type: ignore[operator]
+    generator = torch.Generator().manual_seed(0)
+    answers = []
+    for index in range(12):
+        prompt = 3 + index % 7
+        ids = torch.randint(2, 94, (prompt + 4 + index % 5,), generator=generator)
+        with torch.no_grad():
+            hidden = decoder(input_ids=ids[None, :-1]).last_hidden_state[0, prompt - 1 :]
+            normalizer = target.head(hidden).logsumexp(-1)
+        texts = tuple(ids[:prompt].tolist()), tuple(ids[prompt:].tolist())
+        answers.append(StoredAnswer(str(index), *texts, True, hidden, normalizer))
+    return answers
+
+
+def train(
+    drafter: CausalLM,
+    aligner: Aligner,
+    target: LanguageModel,
+    folder: Path,
+    seed: int = 0,
+) -> AlignmentReport:
+    config = AlignConfig(batch_tokens=32, trainer=TRAINER)
+    answers = answers_of(target)
+    return fit(drafter, aligner, answers, target.head, config, TOKENS, 3e-3, seed, folder)
+
+
+def trained(target: LanguageModel, aligner: Aligner, folder: Path, seed: int = 0) -> CausalLM:
+    drafter = drafter_for(target)
+    train(drafter, aligner, target, folder, seed)
+    return drafter
+
+
+def weights(drafter: CausalLM) -> dict[str, Tensor]:
+    return drafter.module.state_dict()
+
+
+def same(one: CausalLM, other: CausalLM) -> bool:
+    ours, theirs = weights(one), weights(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+def loss_of(drafter: CausalLM, made: AlignmentBatch) -> Tensor:
+    logits = drafter.training_logits(made.batch, made.teacher)
+    return KD().loss(logits, made.teacher, drafter.vocabulary).loss
+
+
+@pytest.mark.parametrize("aligner", [KD(), LoraKD()], ids=lambda aligner: aligner.name)
+def test_training_lowers_the_loss(target: LanguageModel, tmp_path: Path, aligner: Aligner) -> None:
+    made = make_batch(answers_of(target), target.head)
+    drafter = drafter_for(target)
+    before = loss_of(drafter, made)
+    report = train(drafter, aligner, target, tmp_path)
+    assert loss_of(drafter, made) < 0.9 * before
+    assert report.tokens >= TOKENS and not drafter.module.training
+
+
+def test_the_seed_decides_the_weights(target: LanguageModel, tmp_path: Path) -> None:
+    first, again, other = (
+        trained(target, LoraKD(), tmp_path / str(index), seed)
+        for index, seed in enumerate((1, 1, 2))
+    )
+    assert same(first, again) and not same(first, other)
+
+
+@pytest.mark.parametrize("kind", [KD, LoraKD])
+def test_neither_the_generator_nor_the_target_changes(
+    target: LanguageModel, tmp_path: Path, kind: type[Aligner]
+) -> None:
+    drafter, before = drafter_for(target), copy.deepcopy(target.model.state_dict())
+    state = torch.get_rng_state()
+    train(drafter, kind(), target, tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.testing.assert_close(dict(target.model.state_dict()), dict(before), rtol=0, atol=0)
+
+
+class InterruptedKD(KD):
+    def loss(self, *arguments: Any) -> AlignmentLoss:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_reaches_the_caller_and_works_again_afterwards(
+    target: LanguageModel, tmp_path: Path
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trained(target, InterruptedKD(), tmp_path)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def test_padding_is_inert(tiny_folder: Path) -> None:
+    target = load_language_model(str(tiny_folder), device="cpu")
+    made = make_batch(answers_of(target), target.head)
+    padding = made.batch.segments == -1
+    assert padding.any()
+    gradients = []
+    for filler in (0, 55):
+        batch = replace(made.batch, tokens=made.batch.tokens.masked_fill(padding, filler))
+        drafter = drafter_for(target)
+        loss_of(drafter, replace(made, batch=batch)).backward()
+        gradients.append([p.grad for p in drafter.module.parameters()])
+    torch.testing.assert_close(*gradients)
