@@ -175,6 +175,7 @@ class CausalLM(TrainableDrafter):
         base = copy.deepcopy(self.module, memo={id(embeddings): embeddings})
         with quiet_transformers():
             self._adapted[name] = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
+        self._running.pop(name, None)
 
     def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """Logits [M, Vd] at the trained positions; the teacher's states are not used."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from taskspec.errors import ModelError, PluginError
 from taskspec.interfaces import Encoder, option
@@ -84,10 +85,15 @@ class Sentence(Encoder):
             place = str(ensure_fetched(name, "sentence-encoder")) if name in CATALOG else name
             try:
                 self._loaded = SentenceTransformer(place)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, SafetensorError) as error:
                 reason = str(error).partition("\n")[0]
+                what = (
+                    "the folder holds none that is whole"
+                    if Path(place).is_dir()
+                    else "neither a folder nor to be had from the hub"
+                )
                 raise ModelError(
-                    f"no sentence-transformers model '{name}': neither a folder nor to be had "
-                    f"from the hub ({reason}); `taskspec models` lists what the catalog knows"
+                    f"no sentence-transformers model '{name}': {what} ({reason}); "
+                    "`taskspec models` lists what the catalog knows"
                 ) from None
         return self._loaded

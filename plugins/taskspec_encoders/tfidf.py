@@ -78,7 +78,9 @@ class Tfidf(Encoder):
             # A single text or term spans one dimension, where the SVD has none to give.
             components = np.asarray(weights.mean(axis=0)).reshape(1, -1)
         else:
-            components = TruncatedSVD(dimensions, random_state=0).fit(weights).components_
+            # The explained variance, which nobody asks for, divides by zero with two texts.
+            with np.errstate(invalid="ignore", divide="ignore"):
+                components = TruncatedSVD(dimensions, random_state=0).fit(weights).components_
         terms = vectorizer.get_feature_names_out()
         self._places = {str(term): place for place, term in enumerate(terms)}
         projection = (components * vectorizer.idf_).T

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SPLITS = ("train", "validation", "test")
+ALL_TASKS = "all"
+"""Names the row over all tasks in tables, so no task may be called so."""
 
 
 @dataclass(frozen=True)

@@ -21,20 +21,23 @@ def key_terms(texts: Sequence[str], labels: NDArray[np.int64], per_task: int = 2
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    count = int(labels.max()) + 1
+    count = int(labels.max(initial=-1)) + 1
+    if not count:
+        return []
     vectorizer = CountVectorizer(stop_words="english", token_pattern=r"[a-z]{3,}", binary=True)
     try:
         counts = vectorizer.fit_transform(texts)
     except ValueError:
         return [f"task-{label}" for label in range(count)]
     words = vectorizer.get_feature_names_out()
-    shares = np.stack(
-        [np.asarray(counts[labels == label].mean(axis=0)).ravel() for label in range(count)]
-    )
+    sizes = np.array([max(1, int((labels == label).sum())) for label in range(count)])
+    sums = [np.asarray(counts[labels == label].sum(axis=0)).ravel() for label in range(count)]
+    shares = np.stack(sums) / sizes[:, None]
     scores = shares * np.log(1 + 1 / np.maximum(shares.sum(axis=0, keepdims=True), 1e-9))
     names: list[str] = []
     for label in range(count):
-        best = [words[i] for i in np.argsort(-scores[label], kind="stable")[:per_task]]
+        order = np.argsort(-scores[label], kind="stable")[:per_task]
+        best = [words[i] for i in order if scores[label, i] > 0]
         name = "-".join(best) or f"task-{label}"
         names.append(name if name not in names else f"{name}-{label}")
     return names

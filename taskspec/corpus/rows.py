@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from taskspec.corpus.examples import SPLITS, Example, Message
+from taskspec.corpus.examples import ALL_TASKS, SPLITS, Example, Message
 
 _CHAT_ROLES = {role: role for role in ("system", "user", "assistant")}
 _SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", **_CHAT_ROLES}
@@ -41,6 +41,8 @@ def read_row(row: Any, fallback_id: str) -> Example:
         raise BadRow("the last user message is empty")
     name = _label(row, "id") or _label(row, "question_id") or fallback_id
     task = _label(row, "task") or _label(row, "category")
+    if task == ALL_TASKS:
+        raise BadRow(f"task '{ALL_TASKS}' names the row over all tasks; call it otherwise")
     example = Example(name, tuple(messages), split, task)
     try:
         "".join([name, task or "", *(message.content for message in messages)]).encode()

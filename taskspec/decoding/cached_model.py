@@ -36,6 +36,7 @@ class CachedModel:
         self.head = packed(head) if isinstance(head, nn.Module) else head
         self.config = decoder.config
         self.device: torch.device = untyped.device
+        self.dtype: torch.dtype = untyped.dtype
         self.sliding_window = sliding_window(self.config)
         self.mixed_layers = self.sliding_window is not None and "full_attention" in (
             getattr(self.config, "layer_types", None) or ()
@@ -92,13 +93,18 @@ class CachedModel:
         return torch.cat([states[layer] for layer in hidden_layers], dim=-1)
 
     def _mask(self, window: Window) -> Tensor | dict[str, Tensor]:
-        """Which keys each query sees: bool [B, 1, T, end], per layer type where they differ."""
+        """Which keys each query sees: additive [B, 1, T, end], per layer type where they differ."""
         keys = torch.arange(window.end, device=self.device)
         queries = window.positions[:, None, :, None]
         full = keys <= queries
         if self.sliding_window is None:
-            return full
-        sliding = full & (keys > queries - self.sliding_window)
+            return self._additive(full)
+        sliding = self._additive(full & (keys > queries - self.sliding_window))
         if not self.mixed_layers:
             return sliding
-        return {"full_attention": full, "sliding_attention": sliding}
+        return {"full_attention": self._additive(full), "sliding_attention": sliding}
+
+    def _additive(self, visible: Tensor) -> Tensor:
+        # Attention would turn a boolean mask into this once per layer.
+        mask = torch.zeros(visible.shape, dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(~visible, -torch.inf)

@@ -8,12 +8,11 @@ from statistics import median
 
 import numpy as np
 
+from taskspec.corpus.examples import ALL_TASKS
 from taskspec.decoding.records import StepRecord
 from taskspec.evaluation.metrics import acceptance_rate, block_efficiency
 from taskspec.evaluation.statistics import Speeds, speedup_interval
 from taskspec.evaluation.table import ResultRow
-
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Matrix:
     def groups(self) -> dict[str, list[str]]:
         """Prompts of every task, and of all together."""
         groups = {task: [p for p, t in self.tasks.items() if t == task] for task in self._names()}
-        return {**groups, ALL: list(self.tasks)}
+        return {**groups, ALL_TASKS: list(self.tasks)}
 
     def rows(
         self, method: str, accuracy: Mapping[str, float | None], baseline: str = "plain"
@@ -149,14 +148,18 @@ class Matrix:
             for prompt in self.tasks
         ]
 
-    def oracle(self, pool: Sequence[str], name: str) -> list[Timing]:
+    def oracle(self, candidates: Mapping[str, Sequence[str]], name: str) -> list[Timing]:
         """Timings of a router that knows: chosen on the first repeat, scored on later ones.
+
+        Args:
+            candidates: What may be chosen, by prompt.
+            name: Method name of the result.
 
         With a single repeat it is scored on the one it was chosen on, which flatters it.
         """
         timings = []
         for prompt in self.tasks:
-            chosen = self.cell(self.fastest(pool, prompt), prompt)
+            chosen = self.cell(self.fastest(candidates[prompt], prompt), prompt)
             timings += [replace(timing, method=name) for timing in chosen[1:] or chosen]
         return timings
 

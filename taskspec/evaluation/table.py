@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-_ALL = "all"
+from taskspec.corpus.examples import ALL_TASKS
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Results:
     speedup_without_looping: float | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
 
-    def row(self, method: str, task: str = _ALL) -> ResultRow | None:
+    def row(self, method: str, task: str = ALL_TASKS) -> ResultRow | None:
         """The row of a method on a task."""
         return next((r for r in self.rows if (r.method, r.task) == (method, task)), None)
 
@@ -192,35 +193,39 @@ def _held_out_line(results: Results) -> str:
 
 
 def _method_table(results: Results) -> Table:
-    table = Table(title="All held-out prompts", title_justify="left")
-    table.add_column("method")
-    for name in ("tokens/s", "speed-up", "95 %", "tokens/pass", "accepted", "draft acc.", "k"):
-        table.add_column(name, justify="right")
+    table = _table("All held-out prompts", "method", "tokens/s", *_MEASURES)
     for row in results.rows:
-        if row.task == _ALL:
+        if row.task == ALL_TASKS:
             style = "bold" if row.method == "routed" else None
             table.add_row(row.method, f"{row.tokens_per_second:.1f}", *_cells(row), style=style)
     return table
 
 
 def _task_table(results: Results) -> Table:
-    table = Table(title="Routed, task by task", title_justify="left")
-    for name in ("task", "draft"):
-        table.add_column(name, overflow="fold")
-    for name in ("speed-up", "95 %", "tokens/pass", "accepted", "draft acc.", "k", "vanilla acc."):
-        table.add_column(name, justify="right")
+    table = _table("Routed, task by task", "task", *_MEASURES, "vanilla")
+    table.add_column("draft", overflow="fold")
     for task in results.tasks:
         row, vanilla = results.row("routed", task.task), results.row("vanilla", task.task)
         if row is not None:
             accuracy = _number(vanilla.draft_accuracy if vanilla is not None else None)
-            table.add_row(task.task, ", ".join(task.drafts), *_cells(row), accuracy)
+            table.add_row(task.task, *_cells(row), accuracy, ", ".join(task.drafts))
     return table
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+_MEASURES = ("speed-up (95 %)", "per pass", "accepted", "accuracy", "k")
 
 
 def _cells(row: ResultRow) -> tuple[str, ...]:
     return (
-        f"{row.speedup:.2f}x",
-        f"{row.speedup_low:.2f}-{row.speedup_high:.2f}",
+        f"{row.speedup:.2f}x ({row.speedup_low:.2f}-{row.speedup_high:.2f})",
         _number(row.block_efficiency),
         _number(row.acceptance_rate),
         _number(row.draft_accuracy),

@@ -74,8 +74,9 @@ class Assign(Stage):
     """Measures every draft of the pool on every task's validation prompts and chooses.
 
     Acceptance is measured in batches with the longest draft length and read off at every
-    shorter one; the cost model turns it into a promised speed-up; the two best promises are then
-    timed against plain decoding at batch 1, interleaved, and the fastest wins. A task for which
+    shorter one; the cost model turns it into a promised speed-up; the two best promises, when
+    they are close, are then timed against plain decoding at batch 1, interleaved, and the fastest
+    wins. A task for which
     nothing beats plain decoding by the recipe's margin is decoded plainly.
     """
 
@@ -181,24 +182,29 @@ class _Bench:
         per_step = timed.seconds / (steps + 1)
         return max(0.0, per_step / self.cost.seconds[0] - 1)
 
-    def profile(self, draft: str, label: int) -> DraftProfile | None:
-        """Acceptance and cost of a draft on a task's validation prompts, measured once."""
-        if (draft, label) not in self.profiles:
+    def _profile(self, draft: str, labels: Sequence[int]) -> list[DraftProfile]:
+        """Acceptance and cost of a draft on tasks' validation prompts, measured once.
+
+        All prompts are decoded together; tasks that no step of which was whole are left out.
+        """
+        missing = [label for label in labels if (draft, label) not in self.profiles]
+        if missing:
             choice = self.pool.choice(draft, self.longest)
             assert choice is not None
-            requests = self.prompts[label]
-            steps = acceptance_steps(
-                self.engine, requests, choice, self.longest, self.context.recipe.collect.batch_size
-            )
-            seconds = measure_draft(
-                self.pool.drafters[choice.draft], choice, self.context.target, requests[0].prompt
-            )
-            self.profiles[draft, label] = profile(steps, self.longest, seconds)
-        return self.profiles[draft, label]
+            requests = [request for label in missing for request in self.prompts[label]]
+            batch = self.context.recipe.collect.batch_size
+            steps = acceptance_steps(self.engine, requests, choice, self.longest, batch)
+            drafter = self.pool.drafters[choice.draft]
+            seconds = measure_draft(drafter, choice, self.context.target, requests[0].prompt)
+            for label in missing:
+                own = {request.id: steps[request.id] for request in self.prompts[label]}
+                self.profiles[draft, label] = profile(own, self.longest, seconds)
+        found = (self.profiles[draft, label] for label in labels)
+        return [each for each in found if each is not None]
 
     def best_length(self, draft: str, labels: Sequence[int]) -> Candidate | None:
         """The draft length that promises most for a draft over some tasks."""
-        profiles = [p for label in labels if (p := self.profile(draft, label)) is not None]
+        profiles = self._profile(draft, labels)
         if not profiles:
             return None
 
@@ -219,8 +225,9 @@ class _Bench:
             if (candidate := self.best_length(entry.name, [label])) is not None
         ]
         considered.sort(key=lambda candidate: -candidate.predicted)
-        promising = [c for c in considered if c.predicted >= 1.0][:_TIMED_CANDIDATES]
-        measured = self._measure(label, promising)
+        best = max((candidate.predicted for candidate in considered), default=0.0)
+        promising = [c for c in considered if c.predicted >= max(1.0, best / _CLEARLY_BETTER)]
+        measured = self._measure(label, promising[:_TIMED_CANDIDATES])
         return [
             replace(candidate, measured=measured.get(candidate.draft)) for candidate in considered
         ]
@@ -260,6 +267,7 @@ class _Bench:
 
 
 _TIMED_CANDIDATES = 2
+_CLEARLY_BETTER = 1.3
 _TIMED_PROMPTS = 4
 
 

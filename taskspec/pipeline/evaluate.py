@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from taskspec.corpus.examples import ALL_TASKS
 from taskspec.decoding.engine import Engine
-from taskspec.evaluation.matrix import ALL, Matrix, Timing
+from taskspec.evaluation.matrix import Matrix, Timing
 from taskspec.evaluation.table import Clustering, Lossless, ResultRow, Results, from_json, to_json
 from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.assign import Assigned, all_entries, engine_for, load_assignment
@@ -97,20 +98,18 @@ def _summarise(
     tasks = {prompt.request.id: prompt.row for prompt in prompts}
     measured = Matrix(timings, tasks, context.recipe.evaluate.resamples)
     pool = methods.pool_methods
-    extra = [*measured.random(pool, "random"), *measured.oracle(pool, "oracle")]
+    candidates = {prompt: methods.candidates(prompt) for prompt in tasks}
+    extra = [*measured.random(pool, "random"), *measured.oracle(candidates, "oracle")]
     matrix = Matrix([*timings, *extra], tasks, context.recipe.evaluate.resamples)
     accuracy = Accuracy(context, engine, prompts)
     best = matrix.best_single(pool)
     table: list[ResultRow] = []
     for method in (PLAIN, "vanilla", "single", "best-single", "prompt-lookup"):
         source = best if method == "best-single" else methods.source(method)
-        if source == PLAIN:
-            found: Mapping[str, float | None] = {}
-        elif source in methods.choices:
-            choice = methods.choices[source]
-            found = accuracy({prompt.request.id: choice for prompt in prompts})
-        else:
+        if source not in methods.choices:
             continue
+        choice = methods.choices[source]
+        found = {} if choice is None else accuracy.of_one_draft(choice)
         table += [replace(row, method=method) for row in matrix.rows(source, found)]
     table += matrix.rows("random", {})
     table += matrix.rows(ROUTED, accuracy(methods.routed))
@@ -143,7 +142,7 @@ def _summarise(
 
 def _speedup(timings: Sequence[Timing]) -> float | None:
     """The routed method's speed-up on these timings' prompts; None without any."""
-    prompts = {timing.prompt: ALL for timing in timings}
+    prompts = {timing.prompt: ALL_TASKS for timing in timings}
     if not prompts:
         return None
     matrix = Matrix(timings, prompts, 0)

@@ -8,11 +8,12 @@ from statistics import median
 
 import numpy as np
 
+from taskspec.corpus.examples import ALL_TASKS
 from taskspec.corpus.overlap import ngram_overlap
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, StepRecord
 from taskspec.evaluation.clustering import ClusteringScore, score_clustering
-from taskspec.evaluation.matrix import ALL, Timing
+from taskspec.evaluation.matrix import Timing
 from taskspec.evaluation.metrics import draft_accuracy
 from taskspec.evaluation.table import RouterScore, TaskReport
 from taskspec.pipeline.collect import load_examples
@@ -30,6 +31,14 @@ class Accuracy:
 
     def __init__(self, context: RunContext, engine: Engine, prompts: Sequence[HeldOut]) -> None:
         self.context, self.engine, self.prompts = context, engine, prompts
+        self._of_one_draft: dict[DraftChoice, dict[str, float | None]] = {}
+
+    def of_one_draft(self, choice: DraftChoice) -> dict[str, float | None]:
+        """Accuracy per task and over all of one draft for every prompt."""
+        forced = replace(choice, draft_length=_FORCED_LENGTH)
+        if forced not in self._of_one_draft:
+            self._of_one_draft[forced] = self({p.request.id: forced for p in self.prompts})
+        return self._of_one_draft[forced]
 
     def __call__(self, choices: Mapping[str, DraftChoice | None]) -> dict[str, float | None]:
         """Accuracy per task and over all, given each prompt's draft."""
@@ -40,11 +49,11 @@ class Accuracy:
             if (choice := choices[p.request.id]) is not None
         ]
         steps = {result.id: result.steps for result in self.engine.generate(forced, batch)}
-        rows: dict[str, list[StepRecord]] = {ALL: []}
+        rows: dict[str, list[StepRecord]] = {ALL_TASKS: []}
         for prompt in self.prompts:
             own = steps.get(prompt.request.id, ())
             rows.setdefault(prompt.row, []).extend(own)
-            rows[ALL].extend(own)
+            rows[ALL_TASKS].extend(own)
         return {name: draft_accuracy(each) for name, each in rows.items()}
 
 

@@ -35,13 +35,15 @@ class Methods:
         self.alias: dict[str, str] = {}
         for method, baseline in assigned.baselines.items():
             self._add(method, pool.choice(baseline.draft, baseline.draft_length))
-        lengths: dict[str | None, int] = {}
+        # One draft for everything takes the length that suits everything, where it is known.
+        lengths = {each.draft: each.draft_length for each in assigned.baselines.values()}
         for assignment in assigned.tasks:
             lengths.setdefault(assignment.draft, assignment.draft_length)
-        for draft, length in lengths.items():
+        used = dict.fromkeys(assignment.draft for assignment in assigned.tasks)
+        for draft in used:
             name = PLAIN if draft is None else f"pool {draft}"
             if draft is not None:
-                self._add(name, pool.choice(draft, length))
+                self._add(name, pool.choice(draft, lengths[draft]))
             self.pool_methods.append(self.alias.get(name, name))
         self.routed = {
             p.request.id: pool.choice(p.route.assignment.draft, p.route.assignment.draft_length)
@@ -59,6 +61,11 @@ class Methods:
         """Names of what is timed."""
         return [*self.choices, ROUTED]
 
+    def candidates(self, prompt: str) -> list[str]:
+        """What the oracle chooses from: the routed choice, and the pool's other members."""
+        routed = self.routed[prompt]
+        return [ROUTED, *(m for m in self.pool_methods if self.choices[m] != routed)]
+
     def source(self, method: str) -> str:
         """Under which name a method was timed."""
         return self.alias.get(method, method)
@@ -75,8 +82,8 @@ def time_all(
 ) -> list[Timing]:
     """Every prompt by every method, methods in rotated order; goes on where it was stopped.
 
-    Later repeats time plain decoding, the routed method and, to score the oracle, the member of
-    the pool that was fastest for the prompt in the first.
+    Later repeats time plain decoding, the routed method and, to score the oracle, the one of its
+    candidates that was fastest for the prompt in the first.
     """
     timings = _read_timings(path)
     done = {(timing.prompt, timing.repeat) for timing in timings}
@@ -107,9 +114,8 @@ def time_all(
     def wanted(prompt: str, repeat: int) -> list[str]:
         if repeat == 0:
             return names
-        pick = Matrix([t for t in timings if t.prompt == prompt], {}, 0).fastest(
-            methods.pool_methods, prompt
-        )
+        first = Matrix([timing for timing in timings if timing.prompt == prompt], {}, 0)
+        pick = first.fastest(methods.candidates(prompt), prompt)
         return [*dict.fromkeys((PLAIN, ROUTED, pick))]
 
     with progress(context.console, "timing methods", repeats * len(prompts), len(done)) as advance:

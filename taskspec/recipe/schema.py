@@ -316,7 +316,8 @@ class EvaluateConfig:
     Attributes:
         prompts_per_task: Test prompts per task label (or per found task without labels).
         max_new_tokens: Tokens decoded per prompt.
-        repeats: Timed repeats, in rotated order.
+        repeats: Timed repeats, in rotated order; from the second on, only plain decoding, the
+            routed method and the oracle's pick are timed.
         lossless_prompts: Test prompts checked in float32 against plain decoding.
         resamples: Bootstrap resamples.
     """

@@ -47,7 +47,7 @@ class Route:
 
 @dataclass(frozen=True)
 class PromptRouter:
-    """Encodes a prompt, asks the router, abstains below a threshold.
+    """Encodes a prompt, asks the router, abstains below a threshold or on an unknown text.
 
     Attributes:
         encoder: Fitted encoder of prompts.
@@ -66,9 +66,11 @@ class PromptRouter:
     def route(self, text: str) -> Route:
         """Choose the draft for a prompt's text."""
         started = time.perf_counter()
-        probabilities = self.router.predict_proba(self.encoder.encode([text]))[0]
+        vectors = self.encoder.encode([text])
+        probabilities = self.router.predict_proba(vectors)[0]
         label = int(probabilities.argmax())
-        certain = bool(probabilities[label] >= self.threshold)
+        # A zero vector is a text of which the encoder knows nothing.
+        certain = bool(vectors.any() and probabilities[label] >= self.threshold)
         return Route(
             assignment=self.assignments[label] if certain else self.fallback,
             label=label if certain else None,

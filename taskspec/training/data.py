@@ -180,8 +180,10 @@ class AlignmentData(LightningDataModule):
         rank, world = 0, 1
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
-        share = len(self.plan) // world * world
-        return BatchLoader(self.answers, self.plan[rank : share or None : world], self.head)
+        # Every process needs as many batches as the others: the first ones fill the last turn.
+        turns = -(-len(self.plan) // world)
+        filled = [self.plan[place % len(self.plan)] for place in range(turns * world)]
+        return BatchLoader(self.answers, filled[rank::world], self.head)
 
     def transfer_batch_to_device(
         self, batch: AlignmentBatch, device: torch.device, dataloader_idx: int

@@ -59,7 +59,11 @@ class AlignmentModule(LightningModule):
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95))
-        total = max(1, int(self.trainer.estimated_stepping_batches))
+        # Not Trainer.estimated_stepping_batches: it sets the loader up before a checkpoint's
+        # position is restored, and a continued run would begin with the first batches again.
+        untyped: Any = self.trainer
+        batches = len(untyped.datamodule.train_dataloader())
+        total = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
         rising = max(1, round(self.warmup * total))
 
         def factor(step: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -86,6 +87,14 @@ def test_a_folder_without_a_model_is_one_clear_error(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     with pytest.raises(ModelError, match="no sentence-transformers model"):
         Sentence(SentenceOptions(model=str(tmp_path))).fit(TEXTS)
+
+
+def test_a_folder_with_damaged_weights_is_one_clear_error(model: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "damaged"))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ModelError, match="the folder holds none that is whole"):
+        Sentence(SentenceOptions(model=str(folder))).fit(TEXTS)
 
 
 def test_a_catalog_model_of_another_kind_is_refused() -> None:

@@ -42,3 +42,13 @@ def test_noise_names_no_task() -> None:
     texts = [*COOK, *CODE, "zebra zebra", "zebra"]
     labels = np.array([0] * 3 + [1] * 3 + [-1] * 2)
     assert key_terms(texts, labels) == ["bake-bread", "sort-python"]
+
+
+def test_a_task_is_named_only_by_words_it_contains() -> None:
+    assert names(["cats purr"], ["12 34"]) == ["cats-purr", "task-1"]
+    assert key_terms(["cats", "dogs"], np.array([-1, 0])) == ["dogs"]
+
+
+def test_an_empty_task_is_numbered_and_no_task_has_no_name() -> None:
+    assert key_terms(["cats", "dogs"], np.array([0, 2]))[1] == "task-1"
+    assert key_terms(["cats"], np.array([-1])) == []

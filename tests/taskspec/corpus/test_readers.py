@@ -171,3 +171,10 @@ class TestMistakes:
         file.write_bytes(b'{"prompt": "a"}\n{"prompt": "caf\xe9"}\n')
         with pytest.raises(CorpusError, match=r"latin.jsonl:2: not UTF-8 text; save"):
             read_examples(file)
+
+
+def test_no_task_may_take_the_name_of_the_row_over_all(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "hello", "task": "all"}\n')
+    with pytest.raises(CorpusError, match="task 'all' names the row over all tasks"):
+        read_examples(path)

@@ -69,3 +69,10 @@ def test_a_saved_router_decides_the_same(router: PromptRouter, tmp_path: Path) -
     for text in (*PROMPTS["code"], *PROMPTS["math"], "zyzzyva"):
         first, second = router.route(text), loaded.route(text)
         assert (second.label, second.probability) == (first.label, first.probability)
+
+
+def test_a_text_of_which_the_encoder_knows_nothing_goes_to_the_fallback(
+    router: PromptRouter,
+) -> None:
+    route = router.route("qqqq zzzz")
+    assert route.label is None and route.assignment == FALLBACK

@@ -1,4 +1,4 @@
-"""A training run: it teaches, and it depends on its seed alone."""
+"""A training run: it teaches, it can be continued, and it depends on its seed alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
 from torch import Tensor
 
 from taskspec.corpus.answers import StoredAnswer
-from taskspec.interfaces import Aligner, AlignmentLoss, DraftCorpus
+from taskspec.interfaces import Aligner, AlignmentLoss, DraftCorpus, TeacherSignal
 from taskspec.models.loading import LanguageModel, load_language_model
 from taskspec.recipe.schema import AlignConfig, TrainerConfig
 from taskspec.training.data import AlignmentBatch, make_batch
@@ -24,6 +24,7 @@ from taskspec.training.fit import AlignmentReport, fit
 
 TRAINER = TrainerConfig(accelerator="cpu", devices="1", precision="32-true")
 TOKENS = 480
+SAVED_STEP = 10
 
 
 @pytest.fixture
@@ -57,15 +58,17 @@ def train(
     target: LanguageModel,
     folder: Path,
     seed: int = 0,
+    accumulate: int = 1,
 ) -> AlignmentReport:
-    config = AlignConfig(batch_tokens=32, trainer=TRAINER)
+    trainer = replace(TRAINER, accumulate_grad_batches=accumulate)
+    config = AlignConfig(batch_tokens=32, trainer=trainer)
     answers = answers_of(target)
     return fit(drafter, aligner, answers, target.head, config, TOKENS, 3e-3, seed, folder)
 
 
-def trained(target: LanguageModel, aligner: Aligner, folder: Path, seed: int = 0) -> CausalLM:
+def trained(target: LanguageModel, aligner: Aligner, folder: Path, **settings: int) -> CausalLM:
     drafter = drafter_for(target)
-    train(drafter, aligner, target, folder, seed)
+    train(drafter, aligner, target, folder, **settings)
     return drafter
 
 
@@ -95,21 +98,71 @@ def test_training_lowers_the_loss(target: LanguageModel, tmp_path: Path, aligner
 
 def test_the_seed_decides_the_weights(target: LanguageModel, tmp_path: Path) -> None:
     first, again, other = (
-        trained(target, LoraKD(), tmp_path / str(index), seed)
+        trained(target, LoraKD(), tmp_path / str(index), seed=seed)
         for index, seed in enumerate((1, 1, 2))
     )
     assert same(first, again) and not same(first, other)
 
 
+class DrawingKD(KD):
+    """Draws at random while training, as dropout does."""
+
+    def loss(self, *arguments: Any) -> AlignmentLoss:
+        self.drawn = torch.rand(4)
+        return super().loss(*arguments)
+
+
+def test_randomness_comes_from_the_seed_and_leaves_the_global_generator_alone(
+    target: LanguageModel, tmp_path: Path
+) -> None:
+    aligners = [DrawingKD() for _ in range(3)]
+    for index, (aligner, seed) in enumerate(zip(aligners, (1, 1, 2), strict=True)):
+        drafter, state = drafter_for(target), torch.get_rng_state()
+        train(drafter, aligner, target, tmp_path / str(index), seed)
+        assert torch.equal(torch.get_rng_state(), state)
+    first, again, other = (aligner.drawn for aligner in aligners)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
 @pytest.mark.parametrize("kind", [KD, LoraKD])
-def test_neither_the_generator_nor_the_target_changes(
+def test_the_target_stays_as_it_is(
     target: LanguageModel, tmp_path: Path, kind: type[Aligner]
 ) -> None:
-    drafter, before = drafter_for(target), copy.deepcopy(target.model.state_dict())
-    state = torch.get_rng_state()
-    train(drafter, kind(), target, tmp_path)
-    assert torch.equal(torch.get_rng_state(), state)
+    before = copy.deepcopy(target.model.state_dict())
+    trained(target, kind(), tmp_path)
     torch.testing.assert_close(dict(target.model.state_dict()), dict(before), rtol=0, atol=0)
+
+
+def counting(kind: type[Aligner], enough: int = 10**6) -> Any:
+    """An aligner that counts its batches and fails after `enough` of them."""
+
+    class Counting(kind):  # type: ignore[misc, valid-type]
+        batches = 0
+
+        def loss(
+            self, student_logits: Tensor, teacher: TeacherSignal, vocabulary: Tensor | None
+        ) -> AlignmentLoss:
+            if self.batches == enough:
+                raise RuntimeError("power cut")
+            self.batches += 1
+            result: AlignmentLoss = super().loss(student_logits, teacher, vocabulary)
+            return result
+
+    return Counting()
+
+
+@pytest.mark.parametrize(("kind", "accumulate"), [(KD, 1), (LoraKD, 1), (KD, 2)])
+def test_a_run_cut_off_and_continued_ends_with_the_weights_of_a_whole_one(
+    target: LanguageModel, tmp_path: Path, kind: type[Aligner], accumulate: int
+) -> None:
+    whole, cut_off = counting(kind), counting(kind, enough=13 * accumulate)
+    expected = trained(target, whole, tmp_path / "whole", accumulate=accumulate)
+    with pytest.raises(RuntimeError, match="power cut"):
+        trained(target, cut_off, tmp_path / "cut-off", accumulate=accumulate)
+    rest = counting(kind)
+    found = trained(target, rest, tmp_path / "cut-off", accumulate=accumulate)
+    assert rest.batches == whole.batches - SAVED_STEP * accumulate
+    assert same(found, expected)
 
 
 class InterruptedKD(KD):
