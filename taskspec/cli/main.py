@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -36,17 +41,37 @@ class _Boundary(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
-        except TaskSpecError as error:
-            _fail(f"error: {error}", _USERS_MISTAKE)
-        except KeyboardInterrupt:
-            _fail("\ninterrupted; run the same command again to continue", _INTERRUPTED)
-        except Exception as error:
+            with _interrupts_noted() as interrupted:
+                return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt) as error:
+            if interrupted or isinstance(error, KeyboardInterrupt):
+                _fail("\ninterrupted; run the same command again to continue", _INTERRUPTED)
+            if isinstance(error, TaskSpecError):
+                _fail(f"error: {error}", _USERS_MISTAKE)
             code = _error_number(error)
             if code not in _ADVICE:
                 raise
             name = getattr(error, "filename", None)
             _fail(f"error: {f'{name}: ' if name else ''}{_ADVICE[code]}", _USERS_MISTAKE)
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[list[int]]:
+    """Note every Ctrl-C in the list given, because native code may turn it into another error."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> NoReturn:
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _error_number(error: BaseException | None) -> int | None:

@@ -111,7 +111,7 @@ def test_control_c_leaves_a_clean_message_and_a_run_to_continue(
     wait_for(recipe.parent / "runs" / "tiny" / STAGES["draft"], process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, output
     assert "Traceback" not in output
     assert "the same command goes on" in output or "again to continue" in output
     assert (finish(recipe) / "results.json").is_file()
@@ -121,6 +121,7 @@ def test_two_runs_do_not_share_a_folder(write_recipe: Callable[..., Path]) -> No
     recipe = write_recipe()
     first = start(recipe)
     wait_for(recipe.parent / "runs" / "tiny" / STAGES["collect"], first)
+    first.send_signal(signal.SIGSTOP)
     second = start(recipe)
     output, _ = second.communicate(timeout=120)
     os.killpg(first.pid, signal.SIGKILL)

@@ -141,7 +141,7 @@ def test_a_loader_continues_where_its_state_was_taken(consumed: int) -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(30, 400), st.integers(2, 3))
+@given(st.integers(1, 400), st.integers(2, 3))
 def test_processes_share_the_plan_out_evenly(budget: int, world: int) -> None:
     data = AlignmentData(made_answers(), HEAD, batch_tokens=16, tokens=budget, seed=0)
     untyped: Any = data
