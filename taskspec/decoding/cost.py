@@ -34,7 +34,7 @@ class TargetCost:
 
 
 def measure_target(
-    model: CachedModel, prompt: Sequence[int], most_tokens: int, repeats: int = 7
+    model: CachedModel, prompt: Sequence[int], most_tokens: int, repeats: int = 15
 ) -> TargetCost:
     """Time target passes, head included, after a prompt; interleaved over the token counts.
 
