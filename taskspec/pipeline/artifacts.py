@@ -72,6 +72,11 @@ class Done:
     files: Mapping[str, str]
     seconds: float
 
+    @property
+    def result(self) -> str:
+        """Identity of what the stage made; measurements differ each time a stage is made."""
+        return digest({"fingerprint": self.fingerprint, "files": dict(self.files)})
+
 
 def read_done(folder: Path) -> Done | None:
     """The mark of a finished stage, or None."""

@@ -57,21 +57,22 @@ def run_stages(
         write_atomically(folder / "recipe.yaml", loaded.text)
         environment = describe_environment(registry)
         write_json(folder / "provenance.json", {"argv": sys.argv, **environment})
-        fingerprints: dict[str, str] = {}
+        results: dict[str, str] = {}
         for number, stage in enumerate(stages, start=1):
             stage_folder = folder / (stage.place or f"stages/{number:02d}-{stage.name}")
             context.stage_folders[stage.name] = stage_folder
-            fingerprints[stage.name] = stage.fingerprint(context, fingerprints)
-            _bring_up_to_date(stage, stage_folder, fingerprints[stage.name], context)
+            fingerprint = stage.fingerprint(context, results)
+            results[stage.name] = _bring_up_to_date(stage, stage_folder, fingerprint, context)
     return context
 
 
-def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: RunContext) -> None:
+def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: RunContext) -> str:
+    """Run a stage if its result does not stand; the identity of what now lies in its folder."""
     console, hook = context.console, context.registry.hook
     hook.taskspec_stage_started(stage=stage.name, folder=folder)
     done = read_done(folder)
     skipped = done is not None and done.fingerprint == fingerprint
-    if skipped and done is not None:
+    if done is not None and skipped:
         check_files(folder, done)
         note = f"finished before, took {done.seconds:.0f} s"
     else:
@@ -80,11 +81,13 @@ def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: Run
         with working_folder(folder, fingerprint) as work:
             write_atomically(work / SUMMARY, stage.run(context, work) + "\n")
         done = read_done(folder)
-        note = f"{done.seconds:.0f} s" if done is not None else ""
+        assert done is not None
+        note = f"{done.seconds:.0f} s"
     summary = (folder / SUMMARY).read_text(encoding="utf-8").strip()
     line = f"[bold]{folder.name}[/bold] {summary} [dim]({note})[/dim]"
     console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     hook.taskspec_stage_finished(stage=stage.name, folder=folder, skipped=skipped)
+    return done.result
 
 
 @contextmanager

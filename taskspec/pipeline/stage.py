@@ -40,7 +40,12 @@ class Stage(ABC):
         """
 
     def fingerprint(self, context: RunContext, upstream: dict[str, str]) -> str:
-        """Identity of the result: settings and the fingerprints of the stages it needs."""
+        """What the result depends on: settings, and what the stages it needs really made.
+
+        Args:
+            context: The run.
+            upstream: Identity of every earlier stage's result.
+        """
         return digest(
             {
                 "stage": self.name,

@@ -88,6 +88,16 @@ def test_an_altered_artifact_is_noticed(write_recipe: Callable[..., Path]) -> No
     run(recipe)
 
 
+def test_what_follows_a_stage_made_again_is_made_again(write_recipe: Callable[..., Path]) -> None:
+    recipe = write_recipe()
+    context, _ = run(recipe)
+    shutil.rmtree(context.stage_folders["assign"])
+    _, printed = run(recipe)
+    kept = {line.split()[0] for line in printed.splitlines() if "finished before" in line}
+    again = {"06-assign", "08-evaluate"}
+    assert kept == {f"{n:02d}-{name}" for n, name in enumerate(STAGES, start=1)} - again
+
+
 def test_a_bundle_refuses_other_weights(
     write_recipe: Callable[..., Path], tiny_qwen2_folder: Path
 ) -> None:
