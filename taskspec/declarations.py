@@ -55,6 +55,18 @@ def check_hooks(manager: pluggy.PluginManager, module: Any) -> None:
         )
 
 
+def check_plugin_name(name: str, where: str = "the name") -> None:
+    """Refuse a name that recipes could not write plainly.
+
+    Raises:
+        PluginError: When it is not made of lower case letters and digits joined by dashes.
+    """
+    if not _NAME.fullmatch(name):
+        raise PluginError(
+            f"{where} is {name!r}; use lower case letters and digits joined by dashes"
+        )
+
+
 def check_class(plugin: Any, kind: str, interface: type[Plugin]) -> None:
     """Refuse a class that is not what its kind asks for.
 
@@ -75,10 +87,7 @@ def check_class(plugin: Any, kind: str, interface: type[Plugin]) -> None:
     name = getattr(plugin, "name", None)
     if not isinstance(name, str):
         raise PluginError(f"{where} has no `name`; give it the name that recipes write")
-    if not _NAME.fullmatch(name):
-        raise PluginError(
-            f"{where}.name is {name!r}; use lower case letters and digits joined by dashes"
-        )
+    check_plugin_name(name, f"{where}.name")
     missing = sorted(getattr(plugin, "__abstractmethods__", ()))
     if missing:
         raise PluginError(f"{where} lacks {', '.join(missing)}; implement what the kind asks for")

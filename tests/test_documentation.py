@@ -8,20 +8,20 @@ import shlex
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from taskspec.cli.main import COMMANDS, app
 from taskspec.recipe.loading import load_recipe
 from taskspec.recipe.plugins import make_plugin
 from taskspec.recipe.schema import PluginChoice
-from taskspec.registry import Registry, default_registry
+from taskspec.registry import KINDS, Registry, default_registry
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -74,21 +74,65 @@ def test_the_readme_s_plugin_is_a_working_router_of_20_lines(registry_with, tmp_
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
 
 
-def test_the_docs_plugins_load_and_the_verifier_keeps_greedy_answers(registry_with) -> None:
-    verifier_text, observer_text = blocks(ROOT / "docs" / "plugins.md", "python")
-    registry = registry_with("docs_verifier", verifier_text)
+@pytest.fixture
+def documented_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that makes the package that a kind's page shows importable; its name."""
+
+    def make(kind: str) -> str:
+        code, hook = blocks(ROOT / "docs" / "kinds" / f"{kind}.md", "python")
+        package = f"taskspec_my_{kind}"
+        (tmp_path / package).mkdir()
+        (tmp_path / package / f"{kind}.py").write_text(code)
+        (tmp_path / package / "__init__.py").write_text(hook)
+        monkeypatch.syspath_prepend(tmp_path)
+        for module in (package, f"{package}.{kind}"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        return package
+
+    return make
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kinds_page_shows_a_plugin_that_loads(documented_package, kind: str) -> None:
+    package = documented_package(kind)
+    registry = Registry([EntryPoint("mine", package, "taskspec")])
     assert not registry.failures
-    verifier = make_plugin(registry, "verifier", PluginChoice("acme-capped", {"most": 1}))
-    target = torch.eye(4)[[2, 3, 1]][None]  # the target says 2, 3, 1
-    drafted, lengths = torch.tensor([[2, 3]]), torch.tensor([2])
-    verdict = verifier.verify(drafted, lengths, None, target, torch.zeros(1, 3))
-    assert (verdict.accepted.item(), verdict.next_token.item()) == (1, 3)
-    assert not registry_with("docs_observer", observer_text).failures
+    plugin = make_plugin(registry, kind, PluginChoice(f"my-{kind}"))
+    assert plugin.name == f"my-{kind}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_plugin_on_each_kinds_page_is_what_new_plugin_writes(kind: str, tmp_path) -> None:
+    command = ["new-plugin", kind, f"my-{kind}", "--folder", str(tmp_path / "new")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    [code] = (tmp_path / "new").glob(f"*/{kind}.py")
+    page = ROOT / "docs" / "kinds" / f"{kind}.md"
+    assert blocks(page, "python")[0] == code.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kinds_page_lists_every_built_in(kind: str) -> None:
+    page = (ROOT / "docs" / "kinds" / f"{kind}.md").read_text(encoding="utf-8")
+    for record in default_registry().plugins():
+        if record.kind == kind and record.distribution == "taskspec-decoding":
+            assert f"| `{record.name}` |" in page
+
+
+def test_the_test_shown_runs_the_kit(documented_package, registry_with) -> None:
+    documented_package("router")
+    kit, observer = blocks(ROOT / "docs" / "plugins.md", "python")
+    shown: dict[str, Any] = {}
+    exec(kit, shown)
+    [mark] = shown["test_contract"].pytestmark
+    assert len(mark.args[1]) > 10
+    plugin, check = mark.args[1][0].values
+    shown["test_contract"](plugin, check)
+    assert not registry_with("docs_observer", observer).failures
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_exists_and_every_override_is_a_key(page, tmp_path, monkeypatch) -> None:
-    names = {command.__name__ for command in COMMANDS}
+    names = {command.__name__.replace("_", "-") for command in COMMANDS}
     write_prompts(tmp_path, monkeypatch)
     for words in commands(page):
         assert words[1] in names, words

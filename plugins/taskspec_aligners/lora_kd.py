@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from taskspec.interfaces import Aligner, AlignmentLoss, TeacherSignal, TrainableDrafter, option
+from taskspec.interfaces import TrainableDrafter, option
 from taskspec.models.quiet import quiet_transformers
-from taskspec_aligners.kd import distillation_loss
+from taskspec_aligners.distillation import DistillationOptions, DistillingAligner
 
 
 @dataclass(frozen=True)
-class LoraKDOptions:
+class LoraKDOptions(DistillationOptions):
     """Options of `lora-kd`."""
 
     rank: int = option(32, "Rank of the adapters.")
@@ -23,12 +23,14 @@ class LoraKDOptions:
     adapt_head: bool = option(True, "Adapt the draft's output head too.")
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha < 1:
-            raise ValueError("rank and alpha must be at least 1")
+        super().__post_init__()
+        for name in ("rank", "alpha"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
-class LoraKD(Aligner):
-    """Trains one LoRA adapter per task; all tasks share the base draft (forward KL).
+class LoraKD(DistillingAligner):
+    """Trains one LoRA adapter per task; all tasks share the base draft.
 
     The alignment of TaskSpec (arXiv 2505.08600) with LoRA (arXiv 2106.09685).
     """
@@ -60,12 +62,6 @@ class LoraKD(Aligner):
             adapted: nn.Module = get_peft_model(base, config)
         drafter.module = adapted
         return adapted
-
-    def loss(
-        self, student_logits: Tensor, teacher: TeacherSignal, vocabulary: Tensor | None
-    ) -> AlignmentLoss:
-        """Forward KL."""
-        return distillation_loss(student_logits, teacher, vocabulary)
 
     def export(self, drafter: TrainableDrafter, folder: Path) -> None:
         """Write the adapter as a PEFT folder."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.sampling import probabilities_per_row, sample
+from taskspec.decoding.writing import write_texts
 from taskspec.errors import ModelError
 from taskspec.interfaces import (
     DraftCorpus,
@@ -45,6 +47,9 @@ class CausalLMOptions:
         None, "Model to load: catalog name, hub id or folder. Null cuts the draft from the target."
     )
     layers: int = option(4, "Layers kept when cutting from the target; first and last ones stay.")
+    mlp_width: int = option(
+        0, "Neurons kept in each layer's MLP when cutting, those of the largest weights; 0: all."
+    )
     vocabulary: int = option(
         0, "Output tokens kept: the most frequent of the corpus; 0 keeps the whole vocabulary."
     )
@@ -52,6 +57,8 @@ class CausalLMOptions:
     def __post_init__(self) -> None:
         if self.layers < 1:
             raise ValueError("layers must be at least 1")
+        if self.mlp_width < 0:
+            raise ValueError("mlp_width must be 0 (all) or positive")
         if self.vocabulary < 0:
             raise ValueError("vocabulary must be 0 (all) or positive")
 
@@ -94,7 +101,7 @@ class CausalLM(TrainableDrafter):
         """A loaded draft speaks the target's tokens; a cut one has no more layers than it.
 
         Raises:
-            ModelError: When the model has another tokenizer or fewer layers than asked for.
+            ModelError: When the model has another tokenizer, or less to cut from than asked for.
         """
         if options.model is not None:
             check_same_tokenizer(target.tokenizer, load_tokenizer(options.model))
@@ -104,6 +111,12 @@ class CausalLM(TrainableDrafter):
             raise ModelError(
                 f"causal-lm: layers={options.layers}, but the target has {total}; "
                 f"choose at most {total}"
+            )
+        width = getattr(_text_config(target.model), "intermediate_size", 0)
+        if options.mlp_width > width:
+            raise ModelError(
+                f"causal-lm: mlp_width={options.mlp_width}, but the target's MLP has {width} "
+                f"neurons; choose at most {width}"
             )
 
     @classmethod
@@ -132,7 +145,8 @@ class CausalLM(TrainableDrafter):
                 target.vocabulary_size,
                 always=target.eos_token_ids,
             )
-        return cls(options, cut_language_model(source, layers, vocabulary), vocabulary)
+        width = 0 if options.model is not None else options.mlp_width
+        return cls(options, cut_language_model(source, layers, vocabulary, width), vocabulary)
 
     @classmethod
     def load(cls, folder: Path, target: Target, options: CausalLMOptions) -> Self:
@@ -179,8 +193,7 @@ class CausalLM(TrainableDrafter):
 
     def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """Logits [M, Vd] at the trained positions; the teacher's states are not used."""
-        model: Any = self.module
-        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        model = self._unwrapped()
         decoder = model.get_decoder()
         hidden = decoder(
             input_ids=batch.tokens,
@@ -190,6 +203,28 @@ class CausalLM(TrainableDrafter):
         ).last_hidden_state
         logits: Tensor = model.get_output_embeddings()(hidden[batch.trained])
         return logits
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        counts: Sequence[int],
+        sampling: Sampling,
+        generator: torch.Generator,
+        end_tokens: Collection[int] = (),
+    ) -> list[list[int]]:
+        """Continue prompts with the weights as they are, an adapter being trained included."""
+        model = self._unwrapped()
+        # Autocast would keep weights rounded here for the training passes around this.
+        with _evaluating(model), torch.autocast(model.device.type, enabled=False):
+            running = CachedModel(model, model.get_output_embeddings(), len(prompts))
+            return write_texts(
+                running, self._vocabulary, prompts, counts, sampling, generator, end_tokens
+            )
+
+    def _unwrapped(self) -> Any:
+        """The transformers model, within which peft puts its adapters."""
+        module: Any = self.module
+        return module.get_base_model() if hasattr(module, "get_base_model") else module
 
     def start(
         self,
@@ -253,7 +288,8 @@ class CausalLM(TrainableDrafter):
         """Keep what agrees with the emitted tokens, drop the rest from text and cache."""
         for row, emitted, count in zip(rows, tokens.tolist(), counts.tolist(), strict=True):
             state = self._rows[row]
-            stands = state.proposed_from + count - 1
+            drafted = state.tokens[state.proposed_from :]
+            stands = state.proposed_from + _common_prefix(drafted, emitted[:count])
             model = self._model(state.adapter)
             model.rollback(row, min(model.length(row), stands))
             state.tokens[state.proposed_from :] = emitted[:count]
@@ -273,6 +309,26 @@ class CausalLM(TrainableDrafter):
         return self._running[adapter]
 
 
+def _common_prefix(drafted: Sequence[int], emitted: Sequence[int]) -> int:
+    """How many leading tokens agree."""
+    pairs = zip(drafted, emitted, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(drafted), len(emitted)))
+
+
 def _layer_count(model: Any) -> int:
-    count: int = model.config.get_text_config().num_hidden_layers
+    count: int = _text_config(model).num_hidden_layers
     return count
+
+
+def _text_config(model: Any) -> Any:
+    return model.config.get_text_config()
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

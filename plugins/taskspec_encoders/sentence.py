@@ -14,8 +14,12 @@ from safetensors import SafetensorError
 
 from taskspec.errors import ModelError, PluginError
 from taskspec.interfaces import Encoder, option
-from taskspec.models.catalog import CATALOG
+from taskspec.models.catalog import CATALOG, suggest
 from taskspec.models.fetching import ensure_fetched
+from taskspec.models.hub import HubAnswer, ask_hub
+from taskspec.models.quiet import quiet_transformers
+
+_LISTED = "`taskspec models` lists what the catalog knows"
 
 
 @dataclass(frozen=True)
@@ -82,18 +86,44 @@ class Sentence(Encoder):
                     "run: pip install 'taskspec-decoding[sentence]'"
                 ) from None
             name = self.options.model
-            place = str(ensure_fetched(name, "sentence-encoder")) if name in CATALOG else name
+            place, offline = _place(name)
             try:
-                self._loaded = SentenceTransformer(place)
+                with quiet_transformers():
+                    self._loaded = SentenceTransformer(place, local_files_only=offline)
             except (OSError, ValueError, SafetensorError) as error:
                 reason = str(error).partition("\n")[0]
-                what = (
-                    "the folder holds none that is whole"
-                    if Path(place).is_dir()
-                    else "neither a folder nor to be had from the hub"
-                )
+                where = "the folder" if Path(place).is_dir() else f"{place} on the hub"
                 raise ModelError(
-                    f"no sentence-transformers model '{name}': {what} ({reason}); "
-                    "`taskspec models` lists what the catalog knows"
+                    f"no sentence-transformers model '{name}': {where} holds none that is whole "
+                    f"({reason}); {_LISTED}"
                 ) from None
         return self._loaded
+
+
+def _place(name: str) -> tuple[str, bool]:
+    """Where a model is, and whether only files that are already here may be used.
+
+    The hub is asked first, because loading by an unknown name retries for more than a minute.
+
+    Raises:
+        ModelError: When it is nowhere to be had.
+    """
+    if name in CATALOG:
+        return str(ensure_fetched(name, "sentence-encoder")), True
+    if Path(name).is_dir():
+        return name, True
+    asked = [name] if "/" in name else [f"sentence-transformers/{name}", name]
+    answers = []
+    for repository in asked:
+        answers.append(ask_hub(repository))
+        if answers[-1] in (HubAnswer.PRESENT, HubAnswer.CACHED):
+            return repository, answers[-1] is HubAnswer.CACHED
+    hub = (
+        "the hub cannot be reached (check the network and HF_HUB_OFFLINE)"
+        if HubAnswer.UNREACHABLE in answers
+        else "the hub does not have it"
+    )
+    raise ModelError(
+        f"no sentence-transformers model '{name}': it is not in the catalog"
+        f"{suggest(name, 'sentence-encoder')}, not a folder, and {hub}; {_LISTED}"
+    )

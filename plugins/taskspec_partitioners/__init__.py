@@ -11,6 +11,8 @@ from taskspec.interfaces import Partitioner
 @hookimpl
 def taskspec_partitioners() -> Iterable[type[Partitioner]]:
     """Offer the built-in partitioners."""
+    from taskspec_partitioners.hdbscan import HdbscanPartitioner
     from taskspec_partitioners.kmeans import KMeansPartitioner
+    from taskspec_partitioners.llm_label import LlmLabelPartitioner
 
-    return (KMeansPartitioner,)
+    return (KMeansPartitioner, HdbscanPartitioner, LlmLabelPartitioner)

@@ -11,6 +11,9 @@ from taskspec.interfaces import Router
 @hookimpl
 def taskspec_routers() -> Iterable[type[Router]]:
     """Offer the built-in routers."""
+    from taskspec_routers.knn import KNN
     from taskspec_routers.logistic import Logistic
+    from taskspec_routers.mamba import Mamba
+    from taskspec_routers.mlp import MLP
 
-    return (Logistic,)
+    return (Logistic, MLP, KNN, Mamba)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -9,12 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from taskspec.interfaces import Router, option
-
-_FOLDS = 5
+from taskspec_routers.calibration import Scores, held_out_scores, inverse_temperature
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,12 @@ class Logistic(Router):
         """Fit weights, then the temperature on folds left out."""
         count = int(labels.max()) + 1
         weights, bias = self._fit(vectors, labels, count, seed)
-        scores = np.zeros((len(labels), count))
-        folds = np.random.default_rng(seed).permutation(len(labels)) % min(_FOLDS, len(labels))
-        for fold in np.unique(folds):
-            held, kept = folds == fold, folds != fold
-            if kept.any():
-                fold_weights, fold_bias = self._fit(vectors[kept], labels[kept], count, seed)
-                scores[held] = vectors[held] @ fold_weights.T + fold_bias
-        scale = _temperature(scores, labels)
+
+        def fold(kept: NDArray[np.bool_]) -> Callable[[NDArray[np.bool_]], Scores]:
+            own, offset = self._fit(vectors[kept], labels[kept], count, seed)
+            return lambda held: vectors[held] @ own.T + offset
+
+        scale = inverse_temperature(*held_out_scores(labels, seed, fold))
         self._weights = (weights * scale).astype(np.float32)
         self._bias = (bias * scale).astype(np.float32)
 
@@ -95,13 +92,3 @@ class Logistic(Router):
         else:
             weights[present], bias[present] = model.coef_, model.intercept_
         return weights, bias
-
-
-def _temperature(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The inverse temperature that makes held-out labels likeliest."""
-    rows = np.arange(len(labels))
-
-    def loss(log_scale: float) -> float:
-        return -float(log_softmax(scores * np.exp(log_scale), axis=1)[rows, labels].mean())
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 3.0), method="bounded").x))

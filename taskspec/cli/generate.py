@@ -37,6 +37,7 @@ def generate(
     """
     from taskspec.corpus.examples import Message
     from taskspec.errors import DecodingError
+    from taskspec.evaluation.table import lossy_warning
     from taskspec.interfaces import Sampling
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle
@@ -56,6 +57,9 @@ def generate(
 
     answer = loaded.answer([Message("user", text)], max_new_tokens, sampling, seed, show)
     sys.stdout.write("\n")
+    verifier = loaded.engine.verifier
+    if not verifier.lossless:
+        typer.secho(lossy_warning(verifier.name), err=True, fg="red", bold=True)
     if stats:
         typer.echo(_describe(answer), err=True)
 

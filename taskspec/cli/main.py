@@ -15,8 +15,10 @@ import typer
 from typer.core import TyperGroup
 
 from taskspec import __version__
+from taskspec.cli.check_plugin import check_plugin
 from taskspec.cli.generate import generate
 from taskspec.cli.models import models
+from taskspec.cli.new_plugin import new_plugin
 from taskspec.cli.plugins import plugins
 from taskspec.cli.recipes import copy, recipes
 from taskspec.cli.run import run
@@ -100,7 +102,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-COMMANDS = (run, validate, recipes, copy, plugins, models, generate)
+COMMANDS = (run, validate, recipes, copy, plugins, check_plugin, new_plugin, models, generate)
 for command in COMMANDS:
     app.command()(command)
 

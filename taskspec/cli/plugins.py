@@ -38,7 +38,7 @@ def plugins(
     else:
         named = [record for record in records if record.name == name]
         if not named:
-            raise PluginError(_unknown(name, registry))
+            raise PluginError(unknown_plugin(name, registry))
         for record in named:
             _show(record)
     for failure in registry.failures:
@@ -47,7 +47,7 @@ def plugins(
         typer.echo(f"warning: {clash}", err=True)
 
 
-def _unknown(name: str, registry: Registry) -> str:
+def unknown_plugin(name: str, registry: Registry) -> str:
     """Why no plugin goes by a name."""
     import difflib
 

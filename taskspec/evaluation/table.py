@@ -109,6 +109,19 @@ class TaskReport:
 
 
 @dataclass(frozen=True)
+class VerifierUsed:
+    """The verifier behind every figure of a run.
+
+    Attributes:
+        name: Its name.
+        lossless: Whether answers keep the target's distribution.
+    """
+
+    name: str
+    lossless: bool
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything a run measured.
 
@@ -117,6 +130,7 @@ class Results:
         lossless: The losslessness check.
         clustering: Found tasks against known ones.
         router: The router on held-out prompts.
+        verifier: What decided which drafted tokens stand.
         tasks: Per task.
         speed_regret: 1 - S_routed / S_oracle.
         speedup_without_looping: The routed speed-up over all prompts whose answers do not loop.
@@ -127,6 +141,7 @@ class Results:
     lossless: Lossless
     clustering: Clustering
     router: RouterScore
+    verifier: VerifierUsed
     tasks: tuple[TaskReport, ...] = ()
     speed_regret: float | None = None
     speedup_without_looping: float | None = None
@@ -154,6 +169,7 @@ def from_json(text: str) -> Results:
         lossless=Lossless(**value["lossless"]),
         clustering=Clustering(**value["clustering"]),
         router=RouterScore(**value["router"]),
+        verifier=VerifierUsed(**value["verifier"]),
         tasks=tasks,
         speed_regret=value["speed_regret"],
         speedup_without_looping=value["speedup_without_looping"],
@@ -163,13 +179,16 @@ def from_json(text: str) -> Results:
 
 def render(results: Results, console: Console) -> None:
     """Print the table of methods, the table of tasks and the checks."""
+    if not results.verifier.lossless:
+        console.print(lossy_warning(results.verifier.name), style="bold red", soft_wrap=True)
     console.print(_method_table(results))
     console.print(_task_table(results))
     lossless = results.lossless
+    checked_by = "" if results.verifier.lossless else ", by the verifier 'greedy' instead"
     verdict = "identical" if lossless.mismatches == 0 else f"{lossless.mismatches} DIFFER"
     lines = [
         f"lossless   {lossless.checked} held-out prompts decoded greedily with drafts and "
-        f"plainly in {lossless.dtype}: {verdict}",
+        f"plainly in {lossless.dtype}{checked_by}: {verdict}",
         f"tasks      {results.clustering.clusters} found"
         + _percent(", clustering accuracy ", results.clustering.accuracy),
         f"router     {results.router.latency_ms:.2f} ms per prompt"
@@ -179,6 +198,16 @@ def render(results: Results, console: Console) -> None:
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+    if not results.verifier.lossless:
+        console.print(lossy_warning(results.verifier.name), style="bold red", soft_wrap=True)
+
+
+def lossy_warning(verifier: str) -> str:
+    """What every report says that used a verifier which is not lossless."""
+    return (
+        f"NOT LOSSLESS: the verifier '{verifier}' changes what the target says; its speed-ups "
+        "compare different answers"
+    )
 
 
 def _held_out_line(results: Results) -> str:

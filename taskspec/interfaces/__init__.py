@@ -1,7 +1,7 @@
 """The contracts: one module per plugin kind. Importing them imports no torch."""
 
 from taskspec.interfaces.aligner import Aligner, AlignmentLoss
-from taskspec.interfaces.drafter import DraftCorpus, Drafter, Proposal, TrainableDrafter
+from taskspec.interfaces.drafter import DraftCorpus, Drafter, Member, Proposal, TrainableDrafter
 from taskspec.interfaces.encoder import Encoder
 from taskspec.interfaces.partitioner import PartitionContext, Partitioner
 from taskspec.interfaces.plugin import NoOptions, Plugin, option
@@ -18,6 +18,7 @@ __all__ = [
     "DraftCorpus",
     "Drafter",
     "Encoder",
+    "Member",
     "NoOptions",
     "PartitionContext",
     "Partitioner",

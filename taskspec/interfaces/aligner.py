@@ -60,6 +60,17 @@ class Aligner(Plugin, ABC):
             vocabulary: int64 [Vd] target ids of the columns; None for all.
         """
 
+    def student_share(self, progress: float) -> float:
+        """Share of batches whose texts the draft writes itself, scored by the target meanwhile.
+
+        Args:
+            progress: How much of the training is done, from 0 at the first batch to 1 at the last.
+
+        Returns:
+            0 (the default) for the target's answers only, up to 1 for none of them.
+        """
+        return 0.0
+
     @abstractmethod
     def export(self, drafter: TrainableDrafter, folder: Path) -> None:
         """Write the result into an existing, empty folder: safetensors or PEFT, no pickle."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from taskspec.errors import ModelError
 from taskspec.interfaces.plugin import Plugin
 from taskspec.interfaces.sampling import Sampling
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
     from taskspec.interfaces.target import Target
     from taskspec.interfaces.teacher import TeacherSignal, TrainingBatch
@@ -50,6 +51,19 @@ class Proposal:
     vocabulary: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Member:
+    """A loaded draft of the pool that another one drafts with.
+
+    Attributes:
+        drafter: The drafter, which may serve other rows for itself.
+        adapter: What to hand to its `start`.
+    """
+
+    drafter: Drafter
+    adapter: str | None
+
+
 class Drafter(Plugin, ABC):
     """Proposes the next tokens of rows that come and go.
 
@@ -59,9 +73,12 @@ class Drafter(Plugin, ABC):
     Attributes:
         hidden_layers: Target hidden states it wants in `start` and `commit`, as layer indices
             (-1 is the final normalised state); empty for none.
+        learns_from_corpus: Whether what it drafts comes from the corpus, so that every task gets
+            one built from its own answers. Drafters that an aligner trains need not say so.
     """
 
-    hidden_layers: ClassVar[tuple[int, ...]] = ()
+    hidden_layers: tuple[int, ...] = ()
+    learns_from_corpus: ClassVar[bool] = False
 
     @classmethod
     def check(cls, target: Target, options: Any) -> None:  # noqa: B027
@@ -70,6 +87,18 @@ class Drafter(Plugin, ABC):
         Raises:
             ModelError: When the options do not fit the target.
         """
+
+    @classmethod
+    def members(cls, options: Any) -> tuple[str, ...]:
+        """Names of the pool's drafts that it drafts with, none of which may have members."""
+        return ()
+
+    def join(self, members: Sequence[Member]) -> None:
+        """Take in the drafts that `members` named, in that order, made for the same task.
+
+        Called once after `build` or `load`, before the first `start`.
+        """
+        raise NotImplementedError(f"drafter '{self.name}' has no members")
 
     @classmethod
     @abstractmethod
@@ -133,7 +162,8 @@ class Drafter(Plugin, ABC):
 
         Args:
             rows: Row numbers of the last `propose` (or a subset, in any order).
-            tokens: int64 [B, K+1], the emitted tokens: accepted ones and one more.
+            tokens: int64 [B, K+1], the emitted tokens: accepted ones and one more. Where another
+                drafter's proposal was verified they need not begin with this one's: compare.
             counts: int64 [B], how many of them are real, at least 1.
             hidden: float [B, K+1, H * layers] when `hidden_layers` asks for it.
         """
@@ -171,3 +201,30 @@ class TrainableDrafter(Drafter):
     @abstractmethod
     def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """Logits [M, Vd] at the batch's M trained positions, with gradients."""
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        counts: Sequence[int],
+        sampling: Sampling,
+        generator: Generator,
+        end_tokens: Collection[int] = (),
+    ) -> list[list[int]]:
+        """Continue prompts with the weights as they are, for learning from its own texts.
+
+        Args:
+            prompts: Token ids of N prompts, none empty.
+            counts: Most tokens to write after each, at least 1.
+            sampling: The logits processors to sample with.
+            generator: The only source of randomness; on the CPU.
+            end_tokens: A text ends after the first of these.
+
+        Returns:
+            Target ids of N texts, each of at least one token; the module trains on as before.
+
+        Raises:
+            ModelError: When this kind of draft cannot write texts of its own.
+        """
+        raise ModelError(
+            f"drafter '{self.name}' writes no texts of its own; align it with `data: teacher`"
+        )

@@ -31,7 +31,14 @@ class PartitionContext:
 
 
 class Partitioner(Plugin, ABC):
-    """Groups prompts into tasks."""
+    """Groups prompts into tasks.
+
+    Attributes:
+        task_names: One name per label once fitted, by partitioners that name tasks; empty for
+            others, whose tasks are then named by their key terms.
+    """
+
+    task_names: tuple[str, ...] = ()
 
     @abstractmethod
     def fit(

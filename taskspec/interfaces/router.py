@@ -1,10 +1,10 @@
-"""The router contract: prompt vectors to task probabilities."""
+"""The router contract: prompts to task probabilities."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from taskspec.interfaces.plugin import Plugin
 
@@ -14,21 +14,28 @@ if TYPE_CHECKING:
 
 
 class Router(Plugin, ABC):
-    """Predicts the task of a prompt. It sees prompts only, never answers."""
+    """Predicts the task of a prompt. It sees prompts only, never answers.
+
+    Attributes:
+        reads_text: Whether it reads the prompts themselves; the recipe's encoder is then left
+            out. Otherwise it reads the encoder's vectors.
+    """
+
+    reads_text: ClassVar[bool] = False
 
     @abstractmethod
-    def fit(self, vectors: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> None:
+    def fit(self, inputs: Any, labels: NDArray[np.int64], seed: int) -> None:
         """Learn from N labelled prompts.
 
         Args:
-            vectors: float32 [N, D].
+            inputs: float32 vectors [N, D]; with `reads_text`, a list of N texts.
             labels: int64 [N] in 0..C-1; a single class is allowed.
             seed: Source of all randomness.
         """
 
     @abstractmethod
-    def predict_proba(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Task probabilities float32 [B, C]; rows sum to one, column c is label c."""
+    def predict_proba(self, inputs: Any) -> NDArray[np.float32]:
+        """Calibrated task probabilities float32 [B, C]; rows sum to one, column c is label c."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -32,18 +32,25 @@ class TeacherSignal(Protocol):
 
     @property
     def tokens(self) -> Tensor:
-        """int64 [M], the answer token that follows each trained position."""
+        """int64 [M], what the target says after each trained position.
+
+        The answer's token; in a text that the draft wrote, the target's most likely one.
+        """
         ...
 
     @property
     def hidden(self) -> Tensor:
-        """The float [M, H] states: the target's final normalised hidden state there."""
+        """The float [M, H] states: the target's final normalised hidden state there.
+
+        Raises:
+            ModelError: When the signal was stored as top-k, which keeps no states.
+        """
         ...
 
     def log_probs(self, vocabulary: Tensor | None) -> Tensor:
         """Target log-probabilities float32 [M, Vd] at these ids.
 
         They are normalised over the *full* vocabulary: with a trimmed one, exp sums to less
-        than one and the missing mass is the tail.
+        than one and the missing mass is the tail. Impossible tokens have -inf.
         """
         ...

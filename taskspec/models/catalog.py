@@ -157,7 +157,13 @@ def expect_kind(entry: CatalogEntry, kind: ModelKind) -> None:
         )
 
 
-def suggest(name: str) -> str:
-    """` (did you mean ...?)` for a misspelled catalog name, or an empty string."""
-    close = get_close_matches(name.lower(), list(CATALOG), n=1)
+def suggest(name: str, kind: ModelKind | None = None) -> str:
+    """` (did you mean ...?)` for a misspelled catalog name, or an empty string.
+
+    Args:
+        name: What was asked for; of a hub id or path the last part counts.
+        kind: Suggest only models of this kind.
+    """
+    known = [entry.name for entry in CATALOG.values() if kind in (None, entry.kind)]
+    close = get_close_matches(name.lower().rpartition("/")[2], known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""

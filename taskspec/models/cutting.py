@@ -1,4 +1,4 @@
-"""Cutting a draft out of a target: fewer layers, a trimmed output vocabulary."""
+"""Cutting a draft out of a target: fewer layers, narrower MLPs, a trimmed output vocabulary."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from taskspec.errors import ModelError
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
 _VOCABULARY = "vocabulary"
+_MLP = ("gate_proj", "up_proj", "down_proj")
 
 
 def choose_layers(total: int, keep: int) -> tuple[int, ...]:
@@ -70,7 +71,10 @@ def choose_vocabulary(
 
 
 def cut_language_model(
-    model: nn.Module, layers: int | Sequence[int], vocabulary: Tensor | None
+    model: nn.Module,
+    layers: int | Sequence[int],
+    vocabulary: Tensor | None,
+    mlp_width: int = 0,
 ) -> nn.Module:
     """A smaller copy of a causal LM.
 
@@ -79,12 +83,14 @@ def cut_language_model(
         layers: Indices of the layers to keep, ascending, or how many `choose_layers` keeps.
         vocabulary: int64 [Vd] ids that the output head keeps; None keeps all. The input
             embedding stays whole, because a draft reads any token of the text.
+        mlp_width: Neurons kept in the MLP of every layer; 0 keeps all.
 
     Returns:
         A model of the same class with trainable parameters of its own.
 
     Raises:
-        ModelError: When the architecture keeps its layers elsewhere.
+        ModelError: When the architecture keeps its layers elsewhere, or its MLP is not gated or
+            narrower than asked for.
     """
     source: Any = model
     decoder = source.get_decoder()
@@ -109,21 +115,63 @@ def cut_language_model(
         config.num_hidden_layers = len(layers)
         if getattr(config, "layer_types", None):
             config.layer_types = [config.layer_types[index] for index in layers]
+    if mlp_width:
+        _narrow_mlps(cut, mlp_width)
     _trim_head(cut, vocabulary)
     cut.requires_grad_(True)
     result: nn.Module = cut
     return result
 
 
+def _narrow_mlps(model: Any, width: int) -> None:
+    """Keep the neurons of every gated MLP whose weights say that they matter most.
+
+    A neuron's score is the product of the norms of what leads into it and out of it.
+    """
+    for layer in model.get_decoder().layers:
+        mlp: Any = getattr(layer, "mlp", None)
+        parts: list[Any] = [getattr(mlp, name, None) for name in _MLP]
+        if not all(isinstance(part, nn.Linear) for part in parts):
+            raise ModelError(
+                f"the MLP of {type(model).__name__} is none that TaskSpec knows how to narrow; "
+                "leave mlp_width at 0"
+            )
+        gate, up, down = parts
+        if width > gate.out_features:
+            raise ModelError(
+                f"mlp_width={width}, but the target's MLP has {gate.out_features} neurons; "
+                "choose at most that, or 0 for all"
+            )
+        norms = (gate.weight.norm(dim=1), up.weight.norm(dim=1), down.weight.norm(dim=0))
+        scores = torch.stack([norm.float() for norm in norms]).prod(dim=0)
+        kept = scores.topk(width).indices.sort().values
+        mlp.gate_proj, mlp.up_proj = _rows_of(gate, kept), _rows_of(up, kept)
+        mlp.down_proj = _linear(down.weight[:, kept], down.bias)
+        if hasattr(mlp, "intermediate_size"):
+            mlp.intermediate_size = width
+    for config in {id(c): c for c in (model.config, model.get_decoder().config)}.values():
+        config.intermediate_size = width
+
+
+def _rows_of(layer: nn.Linear, rows: Tensor) -> nn.Linear:
+    """A linear layer with some outputs of another."""
+    return _linear(layer.weight[rows], None if layer.bias is None else layer.bias[rows])
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer with these weights, copied; no generator is asked for others."""
+    outputs, inputs = weight.shape
+    layer = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer
+
+
 def _trim_head(model: Any, vocabulary: Tensor | None) -> None:
     """Give the model an output head of its own with these rows."""
     old = model.get_output_embeddings()
-    rows = old.weight if vocabulary is None else old.weight[vocabulary]
-    head = nn.Linear(rows.shape[1], rows.shape[0], bias=old.bias is not None)
-    head.weight = nn.Parameter(rows.detach().clone())
-    if old.bias is not None:
-        bias = old.bias if vocabulary is None else old.bias[vocabulary]
-        head.bias = nn.Parameter(bias.detach().clone())
+    head = _linear(old.weight, old.bias) if vocabulary is None else _rows_of(old, vocabulary)
     model.config.tie_word_embeddings = False
     model.set_output_embeddings(head)
 
@@ -161,11 +209,13 @@ def load_cut_model(
     model_class = getattr(transformers, saved["class"])
     config = model_class.config_class.from_dict(saved["config"])
     config._attn_implementation = "sdpa"
-    model = model_class(config)
-    head = model.get_output_embeddings()
-    name = next(n for n, module in model.named_modules() if module is head)
-    rows, width = state[f"{name}.weight"].shape
-    model.set_output_embeddings(nn.Linear(width, rows, bias=f"{name}.bias" in state))
+    # The first weights, replaced below, would be drawn from the global generator.
+    with torch.random.fork_rng(devices=[]):
+        model = model_class(config)
+        head = model.get_output_embeddings()
+        name = next(n for n, module in model.named_modules() if module is head)
+        rows, width = state[f"{name}.weight"].shape
+        model.set_output_embeddings(nn.Linear(width, rows, bias=f"{name}.bias" in state))
     model.load_state_dict(state)
     # Only parameters change dtype: rotary frequencies are buffers and must stay in float32.
     for parameter in model.parameters():

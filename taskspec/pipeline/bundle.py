@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from taskspec.pipeline.assign import all_entries, load_assignment
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.stage import Stage
 from taskspec.serving.bundle import BundleManifest, write_manifest
-from taskspec.serving.pool import DraftEntry
+from taskspec.serving.pool import DraftEntry, with_members
 
 
 class Bundle(Stage):
@@ -38,10 +39,11 @@ class Bundle(Stage):
         assigned = load_assignment(context.stage_folders["assign"])
         used = {a.draft for a in (*assigned.tasks, assigned.fallback) if a.draft is not None}
         known = all_entries(context, len(assigned.tasks))
+        wanted = with_members(sorted(used), known)
         route_folder = context.stage_folders["route"]
         for part in ("router", "encoder"):
             shutil.copytree(route_folder / part, folder / part, dirs_exist_ok=True)
-        entries = [_copy(known[name], folder / "drafts") for name in sorted(used)]
+        entries = [_copy(entry, folder / "drafts") for entry in wanted]
         recipe = context.recipe
         write_manifest(
             folder,
@@ -73,4 +75,4 @@ def _copy(entry: DraftEntry, drafts: Path) -> DraftEntry:
     if entry.adapter is not None:
         shutil.copytree(entry.adapter, drafts / entry.name, dirs_exist_ok=True)
         adapter = Path("drafts") / entry.name
-    return DraftEntry(entry.name, entry.plugin, Path("drafts") / base_name, adapter)
+    return replace(entry, folder=Path("drafts") / base_name, adapter=adapter)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
 from taskspec.corpus.examples import Example, Message
@@ -13,7 +16,7 @@ from taskspec.corpus.splits import split_examples
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import CorpusError, ModelError
-from taskspec.interfaces import Drafter, Sampling
+from taskspec.interfaces import Aligner, Drafter, Sampling, TrainableDrafter
 from taskspec.models.loading import model_fingerprint
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.context import RunContext, plain
@@ -21,7 +24,8 @@ from taskspec.pipeline.progress import Advance, progress
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
-from taskspec.recipe.plugins import make_plugin_options
+from taskspec.recipe.plugins import make_plugin, make_plugin_options
+from taskspec.training.teacher import top_tokens
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -33,10 +37,10 @@ _SHARD_BATCHES = 4
 class Collect(Stage):
     """Answers the training and validation prompts greedily; held-out prompts are not touched.
 
-    Besides the answers it keeps the target's final hidden state and log-normalizer of every
-    answer token, from which the target's whole distribution can be recomputed exactly. For
-    drafts cut from the target it samples free text: the target itself opens and continues a
-    conversation, on nobody's prompts.
+    Besides the answers it keeps what `collect.signal` says of the target at every answer token:
+    the final hidden state and log-normalizer, from which its whole distribution can be recomputed
+    exactly, its likeliest tokens, or nothing. For drafts cut from the target it samples free
+    text: the target itself opens and continues a conversation, on nobody's prompts.
     """
 
     name = "collect"
@@ -118,8 +122,33 @@ def _check_drafts(context: RunContext) -> None:
         assert issubclass(drafter, Drafter)
         try:
             drafter.check(context.target, make_plugin_options(context.registry, "drafter", choice))
+            _check_teaching(context, drafter)
         except ModelError as error:
             raise ModelError(f"draft.pool.{name}: {error}") from None
+
+
+def _check_teaching(context: RunContext, drafter: type[Drafter]) -> None:
+    """Refuse a draft that cannot learn as the recipe says.
+
+    Raises:
+        ModelError: When it needs states that are not kept, or writes no texts of its own.
+    """
+    if not issubclass(drafter, TrainableDrafter):
+        return
+    if drafter.hidden_layers and context.recipe.collect.signal == "top-k":
+        raise ModelError(
+            f"drafter '{drafter.name}' learns from the target's hidden states, which "
+            "collect.signal: top-k does not keep; set it to states or none"
+        )
+    align = context.recipe.align
+    for choice in (align, align.recovery):
+        aligner = make_plugin(context.registry, "aligner", choice)
+        assert isinstance(aligner, Aligner)
+        if aligner.student_share(1.0) > 0 and drafter.sample is TrainableDrafter.sample:
+            raise ModelError(
+                f"drafter '{drafter.name}' writes no texts of its own to learn from; set the "
+                f"aligner's option data to teacher, or leave the draft out of the pool"
+            )
 
 
 def _corpus(context: RunContext) -> Traversable:
@@ -156,13 +185,15 @@ def _decode(
     context: RunContext, requests: Sequence[Request], batch: int, advance: Advance
 ) -> list[StoredAnswer]:
     greedy = requests[0].sampling.greedy
-    engine = Engine(context.target, plain_verifier(context.registry, greedy), keep_hidden=True)
+    keep = context.recipe.collect.signal != "none"
+    engine = Engine(context.target, plain_verifier(context.registry, greedy), keep_hidden=keep)
     generations = engine.generate(requests, batch, on_finish=lambda _: advance(1))
-    return [_store(r, g) for r, g in zip(requests, generations, strict=True)]
+    return [_store(context, r, g) for r, g in zip(requests, generations, strict=True)]
 
 
-def _store(request: Request, generation: Generation) -> StoredAnswer:
-    return StoredAnswer(
+def _store(context: RunContext, request: Request, generation: Generation) -> StoredAnswer:
+    config, target = context.recipe.collect, context.target
+    answer = StoredAnswer(
         id=request.id,
         prompt_ids=request.prompt,
         answer_ids=generation.tokens,
@@ -170,6 +201,12 @@ def _store(request: Request, generation: Generation) -> StoredAnswer:
         hidden=generation.hidden,
         log_normalizer=generation.log_normalizer,
     )
+    if config.signal != "top-k":
+        return answer
+    assert answer.hidden is not None and answer.log_normalizer is not None
+    hidden, normalizer = answer.hidden.to(target.device), answer.log_normalizer.to(target.device)
+    top = top_tokens(hidden, normalizer, target.head, config.top_k).to(torch.device("cpu"))
+    return replace(answer, hidden=None, log_normalizer=None, top=top)
 
 
 def _as_json(example: Example) -> dict[str, Any]:

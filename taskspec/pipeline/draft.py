@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.teaching import teach
 from taskspec.recipe.plugins import make_plugin_options
-from taskspec.recipe.schema import PluginChoice
 
 
 class Draft(Stage):
@@ -48,33 +48,21 @@ class Draft(Stage):
     def run(self, context: RunContext, folder: Path) -> str:
         """Write one folder per draft of the pool."""
         answers = train_answers(context)
-        corpus = DraftCorpus(
-            prompts=[answer.prompt_ids for answer in answers],
-            answers=[answer.answer_ids for answer in answers],
-        )
         lines = []
-        for name, choice in context.recipe.draft.pool.items():
+        for name in context.recipe.draft.pool:
             identity = digest([self.settings(context), name])
             if not (folder / name).exists():
                 with working_folder(folder / name, identity) as work:
-                    lines.append(self._build(context, work, name, choice, corpus))
+                    lines.append(self._build(context, work, name, answers))
             else:
                 lines.append(f"{name}: kept")
         return "; ".join(lines)
 
     def _build(
-        self,
-        context: RunContext,
-        work: Path,
-        name: str,
-        choice: PluginChoice,
-        corpus: DraftCorpus,
+        self, context: RunContext, work: Path, name: str, answers: Sequence[StoredAnswer]
     ) -> str:
-        drafter_class = context.registry.get("drafter", choice.use)
-        assert issubclass(drafter_class, Drafter)
-        options = make_plugin_options(context.registry, "drafter", choice)
-        drafter = drafter_class.build(context.target, corpus, options)
-        line = f"{name}: {choice.use}"
+        drafter = build_draft(context, name, answers)
+        line = f"{name}: {drafter.name}"
         if isinstance(drafter, TrainableDrafter) and drafter.needs_recovery:
             free = list(load_answers(context.stage_folders["collect"], "free").values())
             if not free:
@@ -98,6 +86,23 @@ class Draft(Stage):
         (work / "draft").mkdir(exist_ok=True)
         drafter.save(work / "draft")
         return line
+
+
+def build_draft(context: RunContext, name: str, answers: Sequence[StoredAnswer]) -> Drafter:
+    """A draft of the pool, made for the target from some of its answers."""
+    corpus = DraftCorpus(
+        prompts=[answer.prompt_ids for answer in answers],
+        answers=[answer.answer_ids for answer in answers],
+    )
+    options = make_plugin_options(context.registry, "drafter", context.recipe.draft.pool[name])
+    return drafter_class(context, name).build(context.target, corpus, options)
+
+
+def drafter_class(context: RunContext, name: str) -> type[Drafter]:
+    """The plugin of a draft of the pool."""
+    found = context.registry.get("drafter", context.recipe.draft.pool[name].use)
+    assert issubclass(found, Drafter)
+    return found
 
 
 def train_answers(context: RunContext) -> list[StoredAnswer]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from taskspec.corpus.cleaning import clean_text
 from taskspec.corpus.examples import Example
 from taskspec.interfaces import Encoder
 from taskspec.pipeline.collect import load_answers, load_examples
@@ -26,12 +27,18 @@ class Encode(Stage):
     def settings(self, context: RunContext) -> Any:
         """The encoder and the text it reads."""
         choice = context.recipe.encode
-        return {"encoder": context.plugin_identity("encoder", choice), "text": choice.text}
+        return {
+            "encoder": context.plugin_identity("encoder", choice),
+            "text": choice.text,
+            "clean": choice.clean,
+        }
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Write `encoder/` and `vectors.safetensors` (one float32 row per prompt, in order)."""
         examples = known_examples(context)
         texts = partition_texts(context, examples)
+        if context.recipe.encode.clean:
+            texts = [clean_text(text) for text in texts]
         encoder = make_plugin(context.registry, "encoder", context.recipe.encode)
         assert isinstance(encoder, Encoder)
         encoder.fit([t for t, e in zip(texts, examples, strict=True) if e.split == "train"])
@@ -49,7 +56,7 @@ def known_examples(context: RunContext) -> list[Example]:
 
 
 def partition_texts(context: RunContext, examples: list[Example]) -> list[str]:
-    """What the encoder reads of each prompt."""
+    """What partitioning reads of each prompt, before any cleaning."""
     prompts = [example.prompt_text for example in examples]
     if context.recipe.encode.text == "prompt":
         return prompts

@@ -11,7 +11,15 @@ from typing import Any
 from taskspec.corpus.examples import ALL_TASKS
 from taskspec.decoding.engine import Engine
 from taskspec.evaluation.matrix import Matrix, Timing
-from taskspec.evaluation.table import Clustering, Lossless, ResultRow, Results, from_json, to_json
+from taskspec.evaluation.table import (
+    Clustering,
+    Lossless,
+    ResultRow,
+    Results,
+    VerifierUsed,
+    from_json,
+    to_json,
+)
 from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.assign import Assigned, all_entries, engine_for, load_assignment
 from taskspec.pipeline.context import RunContext, plain
@@ -20,7 +28,7 @@ from taskspec.pipeline.held_out import HeldOut, check_lossless, held_out_prompts
 from taskspec.pipeline.scores import Accuracy, clustering_score, router_score, task_reports
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.timing import PLAIN, ROUTED, Methods, time_all
-from taskspec.serving.pool import DraftEntry, load_pool
+from taskspec.serving.pool import DraftEntry, load_pool, with_members
 from taskspec.serving.routing import PromptRouter, load_prompt_router
 
 RESULTS = "results.json"
@@ -78,11 +86,10 @@ class Evaluate(Stage):
 
 
 def pool_entries(context: RunContext, assigned: Assigned) -> list[DraftEntry]:
-    """Every draft that an assignment or a baseline names."""
+    """Every draft that an assignment or a baseline names, and those that they draft with."""
     known = all_entries(context, len(assigned.tasks))
     named = [*assigned.tasks, *assigned.baselines.values(), assigned.fallback]
-    used = dict.fromkeys(each.draft for each in named if each.draft is not None)
-    return [known[name] for name in used]
+    return with_members((each.draft for each in named if each.draft is not None), known)
 
 
 def _summarise(
@@ -125,6 +132,7 @@ def _summarise(
             len(router.assignments),
         ),
         router=router_score(context, router, clustering),
+        verifier=VerifierUsed(engine.verifier.name, engine.verifier.lossless),
         tasks=tuple(task_reports(context, prompts, timings)),
         speed_regret=1
         - matrix.speed(ROUTED, list(tasks), "oracle") / matrix.speed("oracle", list(tasks)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,8 @@ class Partition(Stage):
             )
         noise = int((labels < 0).sum())
         labels = resolve_noise(labels, vectors, train, context.recipe.partition.noise)
-        names = key_terms([example.prompt_text for example in examples], labels)
+        names: Sequence[str] = [name.replace(" ", "-") for name in partitioner.task_names]
+        names = names or key_terms([example.prompt_text for example in examples], labels)
         (folder / "partitioner").mkdir(exist_ok=True)
         partitioner.save(folder / "partitioner")
         found = {e.id: int(label) for e, label in zip(examples, labels, strict=True)}

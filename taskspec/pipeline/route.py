@@ -13,6 +13,7 @@ from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.plugins import make_plugin
+from taskspec.serving.routing import router_inputs
 
 
 class Route(Stage):
@@ -42,18 +43,17 @@ class Route(Stage):
         encoder = make_plugin(context.registry, "encoder", context.recipe.route.encoder)
         router = make_plugin(context.registry, "router", context.recipe.route)
         assert isinstance(encoder, Encoder) and isinstance(router, Router)
-        encoder.fit([example.prompt_text for example in train])
-        vectors = encoder.encode([example.prompt_text for example in train])
+        texts = [example.prompt_text for example in train]
+        encoder.fit(texts)
         labels = np.array([tasks.labels[example.id] for example in train], dtype=np.int64)
-        router.fit(vectors, labels, context.recipe.seed)
+        router.fit(router_inputs(router, encoder, texts), labels, context.recipe.seed)
         for name, part in (("encoder", encoder), ("router", router)):
             (folder / name).mkdir(exist_ok=True)
             part.save(folder / name)
         held = [example for example in examples if example.split == "validation"]
         if not held:
             return f"{router.name} on {encoder.name}; no validation prompts to score it"
-        guessed = router.predict_proba(
-            encoder.encode([example.prompt_text for example in held])
-        ).argmax(axis=1)
+        inputs = router_inputs(router, encoder, [example.prompt_text for example in held])
+        guessed = router.predict_proba(inputs).argmax(axis=1)
         right = np.mean([g == tasks.labels[e.id] for g, e in zip(guessed, held, strict=True)])
         return f"{router.name} on {encoder.name}; {right:.1%} of validation prompts to their task"

@@ -46,7 +46,7 @@ def teach(
         drafter,
         aligner,
         answers,
-        context.target.head,
+        context.target,
         context.recipe.align,
         tokens,
         learning_rate,

@@ -16,7 +16,7 @@ from taskspec.recipe.schema import PluginChoice, Recipe
 from taskspec.registry import Registry
 
 if TYPE_CHECKING:
-    from taskspec.interfaces import Aligner, Verifier
+    from taskspec.interfaces import Aligner, Drafter, Verifier
 
 _DRAFT_NAME = re.compile(r"\w[\w-]*")
 _RUN_NAME = re.compile(r"\w[\w.-]*")
@@ -76,6 +76,7 @@ class _Checks:
                 yield from self._choice(path, kind, choice)
         yield from self._temperature(recipe)
         yield from self._recovery(recipe)
+        yield from self._members(recipe)
 
     def _choice(self, path: str, kind: str, choice: PluginChoice) -> Iterator[Problem]:
         try:
@@ -117,6 +118,27 @@ class _Checks:
                 f"whole; use one that does: {fit}"
             )
             yield self._problem("align.recovery.use", message)
+
+    def _members(self, recipe: Recipe) -> Iterator[Problem]:
+        pool = recipe.draft.pool
+        members: dict[str, tuple[str, ...]] = {}
+        for name, choice in pool.items():
+            try:
+                plugin = cast("type[Drafter]", self._registry.get("drafter", choice.use))
+            except PluginError:
+                continue
+            options, problems = check_options(plugin, choice)
+            members[name] = () if problems else plugin.members(plugin.Options(**options))
+        for name, named in members.items():
+            for member in named:
+                path = f"draft.pool.{name}.options"
+                if member not in pool:
+                    others = ", ".join(each for each in pool if each != name) or "none"
+                    message = f"the pool has no draft '{member}'; it has: {others}"
+                    yield self._problem(path, message)
+                elif members.get(member):
+                    message = f"'{member}' drafts with others itself; name those drafts instead"
+                    yield self._problem(path, message)
 
     def _is_sound(self, path: str) -> bool:
         return not any(path == bad or path.startswith(f"{bad}.") for bad in self._found)

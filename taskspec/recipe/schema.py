@@ -6,34 +6,13 @@ to users. Range checks live in `__post_init__` and raise `ValueError`.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
-
-def _at_least(name: str, value: float, least: float) -> None:
-    _finite(name, value)
-    if value < least:
-        raise ValueError(f"{name} must be at least {least:g}, not {value:g}")
-
-
-def _positive(name: str, value: float) -> None:
-    _finite(name, value)
-    if value <= 0:
-        raise ValueError(f"{name} must be positive, not {value:g}")
-
-
-def _finite(name: str, value: float) -> None:
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, not {value:g}")
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not '{value}'")
+from taskspec.recipe.ranges import at_least, one_of, positive
 
 
 @dataclass(frozen=True)
@@ -67,7 +46,7 @@ class TargetConfig:
     system: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        one_of("dtype", self.dtype, ("float32", "bfloat16"))
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not '{self.device}'")
 
@@ -96,7 +75,7 @@ class CorpusConfig:
             if not 0 < value < 0.5:
                 raise ValueError(f"{name} must be above 0 and below 0.5, not {value:g}")
         if self.limit is not None:
-            _at_least("limit", self.limit, 2)
+            at_least("limit", self.limit, 2)
 
 
 @dataclass(frozen=True)
@@ -109,18 +88,26 @@ class CollectConfig:
         free_text_tokens: Tokens of text sampled freely from the target, on nobody's prompts,
             for the generic recovery of drafts cut from it; 0 when no draft is cut.
         max_prompt_tokens: Longer prompts are refused, naming them.
+        signal: What is kept of the target at every answer token, for alignment to learn from:
+            `states`, from which its whole distribution is recomputed exactly; `top-k`, its
+            likeliest tokens and the mass of the rest; `none`, so that it is run again there.
+        top_k: Tokens kept with `top-k`.
     """
 
     max_new_tokens: int = 64
     batch_size: int = 32
     free_text_tokens: int = 40_000
     max_prompt_tokens: int = 2048
+    signal: str = "states"
+    top_k: int = 64
 
     def __post_init__(self) -> None:
-        _at_least("max_new_tokens", self.max_new_tokens, 1)
-        _at_least("batch_size", self.batch_size, 1)
-        _at_least("free_text_tokens", self.free_text_tokens, 0)
-        _at_least("max_prompt_tokens", self.max_prompt_tokens, 1)
+        at_least("max_new_tokens", self.max_new_tokens, 1)
+        at_least("batch_size", self.batch_size, 1)
+        at_least("free_text_tokens", self.free_text_tokens, 0)
+        at_least("max_prompt_tokens", self.max_prompt_tokens, 1)
+        one_of("signal", self.signal, ("states", "top-k", "none"))
+        at_least("top_k", self.top_k, 1)
 
 
 @dataclass(frozen=True)
@@ -129,13 +116,16 @@ class EncodeConfig(PluginChoice):
 
     Attributes:
         text: `prompt`, or `prompt+answer` as in the paper.
+        clean: Lower-case the text and leave out special characters and stop words before it is
+            encoded, as in the paper; partitioners that read texts still see it whole.
     """
 
     use: str = "tfidf"
     text: str = "prompt"
+    clean: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("text", self.text, ("prompt", "prompt+answer"))
+        one_of("text", self.text, ("prompt", "prompt+answer"))
 
 
 @dataclass(frozen=True)
@@ -151,7 +141,7 @@ class PartitionConfig(PluginChoice):
     noise: str = "nearest"
 
     def __post_init__(self) -> None:
-        _one_of("noise", self.noise, ("nearest", "drop"))
+        one_of("noise", self.noise, ("nearest", "drop"))
 
 
 @dataclass(frozen=True)
@@ -191,12 +181,12 @@ class TrainerConfig:
     gradient_clip_val: float = 1.0
 
     def __post_init__(self) -> None:
-        _one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
+        one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
         if not re.fullmatch(r"auto|[1-9]\d*", self.devices):
             raise ValueError(f"devices must be auto or a number from 1 on, not '{self.devices}'")
-        _one_of("strategy", self.strategy, ("auto", "ddp_spawn"))
-        _at_least("accumulate_grad_batches", self.accumulate_grad_batches, 1)
-        _at_least("gradient_clip_val", self.gradient_clip_val, 0)
+        one_of("strategy", self.strategy, ("auto", "ddp_spawn"))
+        at_least("accumulate_grad_batches", self.accumulate_grad_batches, 1)
+        at_least("gradient_clip_val", self.gradient_clip_val, 0)
 
 
 @dataclass(frozen=True)
@@ -229,11 +219,11 @@ class AlignConfig(PluginChoice):
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        _at_least("tokens", self.tokens, 1)
-        _at_least("batch_tokens", self.batch_tokens, 16)
-        _positive("learning_rate", self.learning_rate)
-        _positive("recovery_learning_rate", self.recovery_learning_rate)
-        _at_least("weight_decay", self.weight_decay, 0)
+        at_least("tokens", self.tokens, 1)
+        at_least("batch_tokens", self.batch_tokens, 16)
+        positive("learning_rate", self.learning_rate)
+        positive("recovery_learning_rate", self.recovery_learning_rate)
+        at_least("weight_decay", self.weight_decay, 0)
         if not 0 <= self.shared < 1:
             raise ValueError(f"shared must be at least 0 and below 1, not {self.shared:g}")
         if not 0 <= self.warmup <= 1:
@@ -260,9 +250,9 @@ class AssignConfig:
     def __post_init__(self) -> None:
         if not self.draft_lengths or min(self.draft_lengths) < 1:
             raise ValueError("draft_lengths must list lengths of at least 1")
-        _at_least("prompts_per_task", self.prompts_per_task, 1)
-        _at_least("max_new_tokens", self.max_new_tokens, 1)
-        _at_least("margin", self.margin, 0)
+        at_least("prompts_per_task", self.prompts_per_task, 1)
+        at_least("max_new_tokens", self.max_new_tokens, 1)
+        at_least("margin", self.margin, 0)
 
 
 @dataclass(frozen=True)
@@ -283,7 +273,7 @@ class RouteConfig(PluginChoice):
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1:
             raise ValueError(f"threshold must be at least 0 and below 1, not {self.threshold:g}")
-        _one_of("fallback", self.fallback, ("single", "plain"))
+        one_of("fallback", self.fallback, ("single", "plain"))
 
 
 @dataclass(frozen=True)
@@ -303,8 +293,8 @@ class DecodeConfig:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        _at_least("temperature", self.temperature, 0)
-        _at_least("top_k", self.top_k, 0)
+        at_least("temperature", self.temperature, 0)
+        at_least("top_k", self.top_k, 0)
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
 
@@ -330,8 +320,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         for name in ("prompts_per_task", "max_new_tokens", "repeats", "resamples"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("lossless_prompts", self.lossless_prompts, 0)
+            at_least(name, getattr(self, name), 1)
+        at_least("lossless_prompts", self.lossless_prompts, 0)
 
 
 @dataclass(frozen=True)
@@ -367,4 +357,4 @@ class Recipe:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be at least 0 and below 2**32, not {self.seed}")
         if self.threads is not None:
-            _at_least("threads", self.threads, 1)
+            at_least("threads", self.threads, 1)

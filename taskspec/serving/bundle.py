@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from taskspec.corpus.examples import Message
 
 _FILE = "bundle.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def read_manifest(folder: Path) -> BundleManifest:
             PluginChoice(**each["plugin"]),
             folder / each["folder"],
             None if each["adapter"] is None else folder / each["adapter"],
+            tuple(each["members"]),
         )
         for each in value.pop("drafts")
     )

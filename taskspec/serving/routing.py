@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from taskspec.interfaces import Encoder, Router
 from taskspec.recipe.plugins import make_plugin_options
@@ -66,17 +67,23 @@ class PromptRouter:
     def route(self, text: str) -> Route:
         """Choose the draft for a prompt's text."""
         started = time.perf_counter()
-        vectors = self.encoder.encode([text])
-        probabilities = self.router.predict_proba(vectors)[0]
+        inputs = router_inputs(self.router, self.encoder, [text])
+        probabilities = self.router.predict_proba(inputs)[0]
         label = int(probabilities.argmax())
         # A zero vector is a text of which the encoder knows nothing.
-        certain = bool(vectors.any() and probabilities[label] >= self.threshold)
+        known = self.router.reads_text or bool(inputs.any())
+        certain = known and bool(probabilities[label] >= self.threshold)
         return Route(
             assignment=self.assignments[label] if certain else self.fallback,
             label=label if certain else None,
             probability=float(probabilities[label]),
             seconds=time.perf_counter() - started,
         )
+
+
+def router_inputs(router: Router, encoder: Encoder, texts: Sequence[str]) -> Any:
+    """What a router reads of N texts: themselves, or the encoder's vectors float32 [N, D]."""
+    return list(texts) if router.reads_text else encoder.encode(texts)
 
 
 def load_prompt_router(

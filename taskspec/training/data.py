@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from lightning import LightningDataModule
 from torch import Tensor, nn
 
-from taskspec.corpus.answers import StoredAnswer
+from taskspec.corpus.answers import StoredAnswer, TopTokens
 from taskspec.interfaces import TrainingBatch
-from taskspec.training.teacher import Head, StoredTeacherSignal
+from taskspec.training.teacher import Head, StoredTeacherSignal, TopKTeacherSignal
 
+_T = TypeVar("_T")
 _WINDOW_BATCHES = 16
 
 
@@ -24,28 +25,32 @@ class AlignmentBatch:
 
     Attributes:
         batch: Token sequences.
-        teacher: The target at the batch's trained positions, in their order.
+        tokens: int64 [M], the answer token after each trained position, in their order.
+        teacher: The target at the trained positions; None when nothing was stored of it.
+        step: Number of the batch within its process's training.
+        progress: How much of that training is done, from 0 at the first batch to 1 at the last.
     """
 
     batch: TrainingBatch
-    teacher: StoredTeacherSignal
+    tokens: Tensor
+    teacher: StoredTeacherSignal | TopKTeacherSignal | None
+    step: int = 0
+    progress: float = 0.0
 
     def to(self, device: torch.device, head: Head) -> AlignmentBatch:
         """The same on another device, where `head` is the target's output head."""
-        moved = [getattr(self.batch, name).to(device) for name in _BATCH_FIELDS]
-        teacher = self.teacher
-        return AlignmentBatch(
-            TrainingBatch(*moved),
-            StoredTeacherSignal(
-                teacher.tokens.to(device),
-                teacher.hidden.to(device),
-                teacher.log_normalizer.to(device),
-                head,
-            ),
+        return replace(
+            self,
+            batch=move_batch(self.batch, device),
+            tokens=self.tokens.to(device),
+            teacher=None if self.teacher is None else self.teacher.to(device, head),
         )
 
 
-_BATCH_FIELDS = ("tokens", "positions", "segments", "trained")
+def move_batch(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
+    """The same on another device."""
+    values = (batch.tokens, batch.positions, batch.segments, batch.trained)
+    return TrainingBatch(*(value.to(device) for value in values))
 
 
 def plan_batches(
@@ -95,37 +100,73 @@ def _fill(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> It
         yield batch
 
 
-def make_batch(answers: Sequence[StoredAnswer], head: Head) -> AlignmentBatch:
-    """Pad answers to one batch.
+def pad_texts(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> TrainingBatch:
+    """Pad texts to one batch.
 
     Each sequence is prompt and answer without its last token; the trained positions are those
     that predict an answer token.
     """
-    sequences = [[*answer.prompt_ids, *answer.answer_ids[:-1]] for answer in answers]
-    rows, width = len(answers), max(map(len, sequences))
+    pairs = list(zip(prompts, answers, strict=True))
+    sequences = [[*prompt, *answer[:-1]] for prompt, answer in pairs]
+    rows, width = len(sequences), max(map(len, sequences))
     tokens = torch.zeros(rows, width, dtype=torch.int64)
     segments = torch.full((rows, width), -1, dtype=torch.int64)
     trained = torch.zeros(rows, width, dtype=torch.bool)
-    for row, (answer, sequence) in enumerate(zip(answers, sequences, strict=True)):
+    for row, (prompt, sequence) in enumerate(zip(prompts, sequences, strict=True)):
         tokens[row, : len(sequence)] = torch.tensor(sequence)
         segments[row, : len(sequence)] = 0
-        trained[row, len(answer.prompt_ids) - 1 : len(sequence)] = True
-    positions = torch.arange(width).expand(rows, width)
-    return AlignmentBatch(
-        TrainingBatch(tokens, positions, segments, trained),
-        StoredTeacherSignal(
-            torch.tensor([token for answer in answers for token in answer.answer_ids]),
-            torch.cat([_kept(answer, answer.hidden) for answer in answers]),
-            torch.cat([_kept(answer, answer.log_normalizer) for answer in answers]),
-            head,
-        ),
+        trained[row, len(prompt) - 1 : len(sequence)] = True
+    return TrainingBatch(tokens, torch.arange(width).expand(rows, width), segments, trained)
+
+
+def split_texts(batch: TrainingBatch) -> tuple[list[list[int]], list[int]]:
+    """The prompts of a padded batch, and how many tokens answer each."""
+    first, counts = batch.trained.int().argmax(1).tolist(), batch.trained.sum(1).tolist()
+    rows = zip(batch.tokens.tolist(), first, strict=True)
+    return [tokens[: last + 1] for tokens, last in rows], counts
+
+
+def make_batch(answers: Sequence[StoredAnswer], head: Head) -> AlignmentBatch:
+    """Answers as one padded batch, with what is stored of the target.
+
+    Raises:
+        ValueError: When an answer lacks the teacher signal that others have.
+    """
+    tokens = torch.tensor([token for answer in answers for token in answer.answer_ids])
+    batch = pad_texts([a.prompt_ids for a in answers], [a.answer_ids for a in answers])
+    return AlignmentBatch(batch, tokens, _stored_signal(answers, tokens, head))
+
+
+def has_signal(answer: StoredAnswer) -> bool:
+    """Whether the target's view of an answer was stored with it."""
+    return answer.hidden is not None or answer.top is not None
+
+
+def _stored_signal(
+    answers: Sequence[StoredAnswer], tokens: Tensor, head: Head
+) -> StoredTeacherSignal | TopKTeacherSignal | None:
+    if not any(has_signal(answer) for answer in answers):
+        return None
+    if any(answer.top is not None for answer in answers):
+        tops = [_kept(answer, answer.top) for answer in answers]
+        return TopKTeacherSignal(tokens, TopTokens.cat(tops))
+    return StoredTeacherSignal(
+        tokens,
+        torch.cat([_kept(answer, answer.hidden) for answer in answers]),
+        torch.cat([_kept(answer, answer.log_normalizer) for answer in answers]),
+        head,
     )
 
 
-def _kept(answer: StoredAnswer, value: Tensor | None) -> Tensor:
+def _kept(answer: StoredAnswer, value: _T | None) -> _T:
     if value is None:
         raise ValueError(f"answer {answer.id} was stored without its teacher signal")
     return value
+
+
+def progress_at(step: int, steps: int) -> float:
+    """How much of a training of so many batches is done at one of them: 0 to 1."""
+    return step / max(1, steps - 1)
 
 
 class BatchLoader:
@@ -142,9 +183,11 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[AlignmentBatch]:
         while self.position < len(self.plan):
-            chosen = [self.answers[index] for index in self.plan[self.position]]
+            step = self.position
+            chosen = [self.answers[index] for index in self.plan[step]]
             self.position += 1
-            yield make_batch(chosen, self.head)
+            made = make_batch(chosen, self.head)
+            yield replace(made, step=step, progress=progress_at(step, len(self.plan)))
 
     def state_dict(self) -> dict[str, Any]:
         """Position, for Lightning."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +14,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.loggers import CSVLogger
 
 from taskspec.corpus.answers import StoredAnswer
-from taskspec.interfaces import Aligner, TrainableDrafter
+from taskspec.interfaces import Aligner, Target, TrainableDrafter
+from taskspec.models.quiet import quiet_lightning
 from taskspec.recipe.schema import AlignConfig, TrainerConfig
-from taskspec.training.data import AlignmentData
+from taskspec.training.data import AlignmentData, has_signal
 from taskspec.training.module import AlignmentModule
-from taskspec.training.teacher import Head
+from taskspec.training.on_policy import writes_itself
+from taskspec.training.teacher import OnlineTeacher
 
 _CHECKPOINTS = 10
 
@@ -30,7 +30,8 @@ class AlignmentReport:
     """What a training run did.
 
     Attributes:
-        tokens: Answer tokens trained on, repeats counted.
+        tokens: Answer tokens trained on, repeats counted; where the draft writes its own answers,
+            those that it may write.
         seconds: Wall clock of this process, without what an interrupted attempt spent.
     """
 
@@ -42,7 +43,7 @@ def fit(
     drafter: TrainableDrafter,
     aligner: Aligner,
     answers: Sequence[StoredAnswer],
-    head: Head,
+    target: Target,
     config: AlignConfig,
     tokens: int,
     learning_rate: float,
@@ -55,8 +56,8 @@ def fit(
     Args:
         drafter: Trained in place, in float32.
         aligner: Says what trains and against which loss.
-        answers: The target's answers with their teacher signal.
-        head: The target's output head.
+        answers: The target's answers; without a stored signal the target scores them meanwhile.
+        target: The target, which stays as it is.
         config: Batch size, schedule and Lightning trainer settings.
         tokens: Answer tokens to train on, repeats counted.
         learning_rate: Peak rate.
@@ -68,11 +69,19 @@ def fit(
         The report.
     """
     started = time.monotonic()
-    with _own_randomness(seed), _quiet_lightning():
+    with _own_randomness(seed), quiet_lightning():
         drafter.module.float().train()
-        data = AlignmentData(answers, head, config.batch_tokens, tokens, seed)
+        data = AlignmentData(answers, target.head, config.batch_tokens, tokens, seed)
+        # Processes of their own get a copy of the target, so it goes only where it is asked.
+        asked = writes_itself(aligner, len(data.plan)) or not all(map(has_signal, answers))
         module = AlignmentModule(
-            drafter, aligner, learning_rate, config.warmup, config.weight_decay, seed
+            drafter,
+            aligner,
+            learning_rate,
+            config.warmup,
+            config.weight_decay,
+            seed,
+            OnlineTeacher(target) if asked else None,
         )
         checkpoint = ModelCheckpoint(
             dirpath=folder / "checkpoints",
@@ -122,20 +131,3 @@ def _own_randomness(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's notices about devices and loaders off the screen; errors still show."""
-    names = ("lightning.pytorch", "lightning.fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            warnings.filterwarnings("ignore", category=UserWarning, message=".*num_workers.*")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

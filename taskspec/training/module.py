@@ -9,8 +9,10 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from taskspec.interfaces import Aligner, TrainableDrafter
+from taskspec.interfaces import Aligner, TeacherSignal, TrainableDrafter, TrainingBatch
 from taskspec.training.data import AlignmentBatch
+from taskspec.training.on_policy import OnPolicy
+from taskspec.training.teacher import OnlineTeacher
 
 
 class AlignmentModule(LightningModule):
@@ -22,7 +24,8 @@ class AlignmentModule(LightningModule):
         learning_rate: Peak rate.
         warmup: Share of steps in which the rate rises; then it falls along a cosine to zero.
         weight_decay: AdamW's, for matrices only.
-        seed: Source of the aligner's randomness.
+        seed: Source of the aligner's randomness and of the draft's own texts.
+        teacher: The target itself, for batches of which nothing is stored; None when all are.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class AlignmentModule(LightningModule):
         warmup: float,
         weight_decay: float,
         seed: int,
+        teacher: OnlineTeacher | None = None,
     ) -> None:
         super().__init__()
         self.strict_loading = False
@@ -40,16 +44,28 @@ class AlignmentModule(LightningModule):
         self.learning_rate, self.warmup = learning_rate, warmup
         self.weight_decay = weight_decay
         self.draft = aligner.prepare(drafter, seed)
+        self.teacher = teacher
+        self.on_policy = None if teacher is None else OnPolicy(drafter, aligner, teacher, seed)
 
     def training_step(self, batch: AlignmentBatch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        logits = self.drafter.training_logits(batch.batch, batch.teacher)
-        result = self.aligner.loss(logits, batch.teacher, self.drafter.vocabulary)
-        size = batch.teacher.tokens.shape[0]
+        texts, teacher = self._lesson(batch)
+        logits = self.drafter.training_logits(texts, teacher)
+        result = self.aligner.loss(logits, teacher, self.drafter.vocabulary)
+        size = teacher.tokens.shape[0]
         self.log("loss", result.loss, prog_bar=True, batch_size=size)
         for name, value in result.metrics.items():
             self.log(name, value, prog_bar=True, batch_size=size)
         return result.loss
+
+    def _lesson(self, made: AlignmentBatch) -> tuple[TrainingBatch, TeacherSignal]:
+        """What to learn from: the stored answers or the draft's own, and the target's view."""
+        if self.on_policy is not None and self.on_policy.chooses(made):
+            return self.on_policy.rewrite(made, self.global_rank)
+        if made.teacher is not None:
+            return made.batch, made.teacher
+        assert self.teacher is not None, "without stored signals the target must be at hand"
+        return made.batch, self.teacher.signal(made.batch, made.tokens)
 
     def configure_optimizers(self) -> Any:
         """AdamW on what trains; warm-up, then cosine."""

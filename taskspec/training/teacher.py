@@ -1,14 +1,23 @@
-"""The target's signal, recomputed exactly from its stored final hidden states."""
+"""The target's signal: from what is stored of it, or from the target itself."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from taskspec.corpus.answers import TopTokens
+from taskspec.errors import ModelError
+from taskspec.interfaces import Target, TrainingBatch
+from taskspec.training.attention import attention_masks
+
 Head = Callable[[Tensor], Tensor]
+_CHUNK = 256
+"""Positions whose full-vocabulary logits are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,7 @@ class StoredTeacherSignal:
     bytes per token in bf16, with no truncation to the most likely tokens.
 
     Attributes:
-        tokens: int64 [M], the answer tokens.
+        tokens: int64 [M], what the target says.
         hidden: float [M, H], final normalised hidden states.
         log_normalizer: float32 [M], log-sum-exp of the full-vocabulary logits.
         target_head: The target's output head.
@@ -45,3 +54,128 @@ class StoredTeacherSignal:
             return nn.functional.linear(self.hidden, head.weight[vocabulary], bias)
         logits = head(self.hidden)
         return logits if vocabulary is None else logits[:, vocabulary]
+
+    def to(self, device: torch.device, head: Head) -> StoredTeacherSignal:
+        """The same on another device, where `head` is the target's output head."""
+        return StoredTeacherSignal(
+            self.tokens.to(device), self.hidden.to(device), self.log_normalizer.to(device), head
+        )
+
+
+@dataclass(frozen=True)
+class TopKTeacherSignal:
+    """The target at the M trained positions, from its k most likely tokens and the rest's mass.
+
+    The mass of the V - k missing tokens is spread evenly over them. The total variation between
+    this distribution and the target's is at most that mass (the k tokens agree, and two ways to
+    spread a mass differ by no more than it), so a draft's alpha against it is off by at most
+    that much too. It takes 8 k + 4 bytes per token.
+
+    Attributes:
+        tokens: int64 [M], what the target says.
+        top: The k most likely tokens of the M positions.
+    """
+
+    tokens: Tensor
+    top: TopTokens
+
+    @property
+    def hidden(self) -> Tensor:
+        """Refused: nothing is stored of the target's states."""
+        raise ModelError(
+            "this draft learns from the target's hidden states, which collect.signal: top-k does "
+            "not keep; set collect.signal to states or none"
+        )
+
+    def log_probs(self, vocabulary: Tensor | None) -> Tensor:
+        """Approximate log-probabilities float32 [M, Vd] at these ids."""
+        top, device = self.top, self.top.ids.device
+        size = top.vocabulary_size
+        if vocabulary is None:
+            vocabulary = torch.arange(size, device=device)
+        missing = max(1, size - top.ids.shape[1])
+        each = (top.tail / missing).log()[:, None]  # [M, 1]
+        # Tokens outside the vocabulary land in one column more, which is dropped.
+        column = torch.full((size,), len(vocabulary), device=device)
+        column[vocabulary.to(device)] = torch.arange(len(vocabulary), device=device)
+        columns = column[top.ids.long()]  # [M, k]
+        wide = each.repeat(1, len(vocabulary) + 1)
+        return wide.scatter_(1, columns, top.log_probs)[:, :-1]
+
+    def to(self, device: torch.device, head: Head) -> TopKTeacherSignal:
+        """The same on another device; the head is not needed."""
+        return TopKTeacherSignal(self.tokens.to(device), self.top.to(device))
+
+
+class OnlineTeacher:
+    """Asks the target itself about a batch.
+
+    It is no module on purpose: what holds it must neither train the target nor save it.
+
+    Args:
+        target: The target; copied once to every other device that asks.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.end_tokens = target.eos_token_ids
+        self._models: dict[torch.device, tuple[Any, Any]] = {
+            target.device: (target.model, target.head)
+        }
+
+    def signal(self, batch: TrainingBatch, tokens: Tensor | None = None) -> StoredTeacherSignal:
+        """Run the target over a batch.
+
+        Args:
+            batch: The batch, on the device to run on.
+            tokens: int64 [M], what follows each trained position; None puts the target's most
+                likely tokens there.
+        """
+        model, head = self._on(batch.tokens.device)
+        decoder = model.get_decoder()
+        with torch.inference_mode(), torch.autocast(batch.tokens.device.type, enabled=False):
+            states = decoder(
+                input_ids=batch.tokens,
+                attention_mask=attention_masks(batch, decoder.config),
+                position_ids=batch.positions,
+                use_cache=False,
+            ).last_hidden_state[batch.trained]
+            normalizers, choices = [], []
+            for chunk in torch.split(states, _CHUNK):
+                logits = head(chunk).float()
+                normalizers.append(logits.logsumexp(-1))
+                choices.append(logits.argmax(-1))
+        # Tensors of inference mode cannot take part in a training step; copies can.
+        said = torch.cat(choices).clone() if tokens is None else tokens
+        return StoredTeacherSignal(said, states.clone(), torch.cat(normalizers).clone(), head)
+
+    def _on(self, device: torch.device) -> tuple[Any, Any]:
+        if device not in self._models:
+            first = next(iter(self._models.values()))
+            # One copy of both, so that a head that is part of the model stays so.
+            model, head = copy.deepcopy(first)
+            head = head.to(device) if isinstance(head, nn.Module) else head
+            self._models[device] = model.to(device), head
+        return self._models[device]
+
+
+@torch.inference_mode()
+def top_tokens(hidden: Tensor, log_normalizer: Tensor, head: Head, k: int) -> TopTokens:
+    """The k most likely tokens of the target at A positions, for storing.
+
+    Args:
+        hidden: float [A, H], final normalised hidden states, on the head's device.
+        log_normalizer: float32 [A], log-sum-exp of the full-vocabulary logits.
+        head: The target's output head.
+        k: Tokens to keep; the whole vocabulary where that is smaller.
+    """
+    ids, log_probs, size = [], [], 0
+    chunks = torch.split(hidden, _CHUNK), torch.split(log_normalizer, _CHUNK)
+    for states, normalizer in zip(*chunks, strict=True):
+        logits = head(states).float()
+        size = logits.shape[-1]
+        best = (logits - normalizer[:, None]).topk(min(k, size), dim=-1)
+        ids.append(best.indices.int())
+        log_probs.append(best.values)
+    kept = torch.cat(log_probs)
+    tail = (1 - kept.double().exp().sum(-1)).clamp(min=0).float()
+    return TopTokens(torch.cat(ids), kept, tail, size)

@@ -47,10 +47,12 @@ def batch_for(target: LanguageModel) -> AlignmentBatch:
 
 
 def logits_of(drafter: CausalLM, made: AlignmentBatch) -> Tensor:
+    assert made.teacher is not None
     return drafter.training_logits(made.batch, made.teacher)
 
 
 def loss_of(aligner: Aligner, drafter: CausalLM, made: AlignmentBatch) -> AlignmentLoss:
+    assert made.teacher is not None
     return aligner.loss(logits_of(drafter, made), made.teacher, drafter.vocabulary)
 
 
@@ -195,5 +197,5 @@ def test_exports_hold_safetensors_and_text_only(
 
 @pytest.mark.parametrize("options", [{"rank": 0}, {"alpha": 0}])
 def test_impossible_options_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} must be at least 1, not 0"):
         LoraKDOptions(**options)

@@ -261,3 +261,24 @@ def test_a_model_with_another_tokenizer_is_refused(
 def test_impossible_options_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
         CausalLMOptions(**options)
+
+
+def test_it_writes_what_the_module_says_while_an_adapter_trains(target: LanguageModel) -> None:
+    drafter, prompts = drafter_for(target, vocabulary=60), [text(5), text(1), text(9, first=40)]
+    plain = [continuation(drafter, prompt, 6) for prompt in prompts]
+    assert drafter.sample(prompts, [6, 6, 6], Sampling(), torch.Generator()) == plain
+    module, generator = LoraKD().prepare(drafter, seed=0), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    module.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        adapted = drafter.sample(prompts, [6, 2, 4], Sampling(), torch.Generator())
+        drafter.module(torch.tensor([prompts[0]])).logits.sum().backward()
+    assert module.training
+    expected = [
+        continuation(drafter, prompt, count)
+        for prompt, count in zip(prompts, (6, 2, 4), strict=True)
+    ]
+    assert adapted == expected and adapted[0] != plain[0]

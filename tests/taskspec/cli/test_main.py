@@ -33,14 +33,15 @@ def failing(monkeypatch):
 
 def test_help_names_every_command():
     output = invoke("--help").output
-    assert all(command.__name__ in output for command in COMMANDS)
+    assert all(command.__name__.replace("_", "-") in output for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_every_command_has_help_with_an_example(command):
-    result = invoke(command.__name__, "--help")
+    name = command.__name__.replace("_", "-")
+    result = invoke(name, "--help")
     assert result.exit_code == 0
-    assert f"taskspec {command.__name__}" in result.output.partition("Examples:")[2]
+    assert f"taskspec {name}" in result.output.partition("Examples:")[2]
 
 
 def test_version():

@@ -4,14 +4,27 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from taskspec.corpus import answers as module
-from taskspec.corpus.answers import StoredAnswer, is_looping, read_answers, write_answers
+from taskspec.corpus.answers import (
+    StoredAnswer,
+    TopTokens,
+    is_looping,
+    read_answers,
+    write_answers,
+)
 from taskspec.errors import ArtifactError
 
 
-def make_answers(dtype=None):
-    """Three answers, the second one empty; with the target's states when a dtype is given."""
+def make_top(length):
+    """Two likely tokens of 100,010 at every position."""
+    ids = torch.randint(0, 100_010, (length, 2), dtype=torch.int32)
+    return TopTokens(ids, torch.rand(length, 2).log(), torch.rand(length), 100_010)
+
+
+def make_answers(dtype=None, top=False):
+    """Three answers, the second one empty; with the target's states or likely tokens if asked."""
     lengths = {"a": 3, "b": 0, "ü": 2}
     return [
         StoredAnswer(
@@ -21,6 +34,7 @@ def make_answers(dtype=None):
             length == 3,
             torch.randn(length, 4).to(dtype) if dtype else None,
             torch.randn(length) if dtype else None,
+            make_top(length) if top else None,
         )
         for name, length in lengths.items()
     ]
@@ -29,9 +43,11 @@ def make_answers(dtype=None):
 def assert_same(read, written):
     assert len(read) == len(written)
     for left, right in zip(read, written, strict=True):
-        for field in dataclasses.fields(StoredAnswer):
+        for field in dataclasses.fields(right):
             mine, theirs = getattr(left, field.name), getattr(right, field.name)
-            if isinstance(theirs, torch.Tensor):
+            if isinstance(theirs, TopTokens):
+                assert_same([mine], [theirs])
+            elif isinstance(theirs, torch.Tensor):
                 assert mine.dtype == theirs.dtype
                 torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
             else:
@@ -45,15 +61,34 @@ def test_what_is_written_is_read(tmp_path, dtype):
     assert_same(read_answers(tmp_path / "answers.safetensors"), written)
 
 
+def test_likely_tokens_are_read_as_written_at_8_k_plus_4_bytes_a_token(tmp_path):
+    written, sizes = make_answers(top=True), {}
+    for name, answers in (("top", written), ("bare", make_answers())):
+        write_answers(tmp_path / name, answers)
+        with safe_open(tmp_path / name, framework="pt") as file:
+            tensors = [file.get_tensor(key) for key in file.keys()]  # noqa: SIM118
+            sizes[name] = sum(tensor.nbytes for tensor in tensors)
+    assert_same(read_answers(tmp_path / "top"), written)
+    tokens = sum(len(answer.answer_ids) for answer in written)
+    assert sizes["top"] - sizes["bare"] == tokens * (8 * 2 + 4)
+
+
 def test_no_answers_are_stored_too(tmp_path):
     write_answers(tmp_path / "answers.safetensors", [])
     assert read_answers(tmp_path / "answers.safetensors") == []
 
 
-def test_states_for_some_answers_only_are_refused(tmp_path):
-    mixed = [make_answers(torch.float32)[0], make_answers()[1]]
+@pytest.mark.parametrize("signal", [{"dtype": torch.float32}, {"top": True}], ids=str)
+def test_a_signal_for_some_answers_only_is_refused(tmp_path, signal):
+    mixed = [make_answers(**signal)[0], make_answers()[1]]
     with pytest.raises(ValueError, match="all answers .* or none"):
         write_answers(tmp_path / "answers.safetensors", mixed)
+
+
+def test_states_without_their_normalizers_are_refused(tmp_path):
+    halves = [dataclasses.replace(a, log_normalizer=None) for a in make_answers(torch.float32)]
+    with pytest.raises(ValueError, match="together only"):
+        write_answers(tmp_path / "answers.safetensors", halves)
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

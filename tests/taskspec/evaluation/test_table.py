@@ -15,6 +15,7 @@ from taskspec.evaluation.table import (
     Results,
     RouterScore,
     TaskReport,
+    VerifierUsed,
     from_json,
     render,
     to_json,
@@ -28,6 +29,7 @@ RESULTS = Results(
     lossless=Lossless(12, 0, "float32"),
     clustering=Clustering(0.97, 0.93, 3),
     router=RouterScore(0.96, 0.98, 0.41, 0.02),
+    verifier=VerifierUsed("greedy", True),
     tasks=(TaskReport("code", ("python-write",), ("small@task-0",), 0.01, 0.0),),
     speed_regret=0.03,
     speedup_without_looping=1.8125,
@@ -105,6 +107,13 @@ def test_the_checks_are_printed_in_words() -> None:
 
 def test_differing_answers_stand_out() -> None:
     assert "2 DIFFER" in printed(replace(RESULTS, lossless=Lossless(12, 2, "bfloat16")))
+
+
+def test_a_verifier_that_changes_answers_is_named_before_and_after_the_figures() -> None:
+    lines = printed(replace(RESULTS, verifier=VerifierUsed("typical", False))).splitlines()
+    told = [number for number, line in enumerate(lines) if line.startswith("NOT LOSSLESS")]
+    assert told == [0, len(lines) - 1] and "'typical'" in lines[0]
+    assert "NOT LOSSLESS" not in printed(RESULTS)
 
 
 def test_what_needs_labels_is_left_out_without_them() -> None:

@@ -23,7 +23,13 @@ def test_quantized_model_and_its_origin_are_different_weights():
 
 def test_misspelled_name_gets_a_suggestion():
     assert "'smollm2-135m-instruct'" in suggest("SmolLM2-135M-Instrukt")
+    assert "'all-minilm-l6-v2'" in suggest("sentence-transformers/all-MiniLM-L6-v2")
     assert suggest("something/else-entirely") == ""
+
+
+def test_only_models_of_the_kind_asked_for_are_suggested():
+    assert suggest("smollm2-135m-instruct", "sentence-encoder") == ""
+    assert "smollm2" in suggest("smollm2-135m-instruct", "causal-lm")
 
 
 def test_encoder_is_refused_as_a_language_model():

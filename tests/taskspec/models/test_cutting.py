@@ -107,3 +107,31 @@ def test_reloaded_draft_computes_in_bfloat16_what_the_cut_one_did(tiny_folder, t
 def test_folder_without_a_draft_is_told(tmp_path):
     with pytest.raises(ModelError, match="holds no draft"):
         load_cut_model(tmp_path, torch.float32, CPU)
+
+
+def test_narrow_layers_keep_the_neurons_of_the_largest_weights(tiny_llama_folder, tmp_path):
+    target = load_language_model(str(tiny_llama_folder), device="cpu").model
+    with torch.no_grad():
+        for layer in target.model.layers:
+            layer.mlp.down_proj.weight[:, 1::2] = 0  # half of the neurons say nothing
+    cut = cut_language_model(target, range(4), None, mlp_width=32)
+    assert cut.model.layers[0].mlp.gate_proj.weight.shape == (32, 32)
+    torch.testing.assert_close(logits_of(cut), logits_of(target))
+    save_cut_model(cut, None, tmp_path)
+    loaded, _ = load_cut_model(tmp_path, torch.float32, CPU)
+    torch.testing.assert_close(logits_of(loaded), logits_of(cut))
+
+
+def test_narrower_than_it_was_is_all_a_layer_can_be(tiny_folder):
+    target = load_language_model(str(tiny_folder), device="cpu").model
+    with pytest.raises(ModelError, match="mlp_width=65, but the target's MLP has 64 neurons"):
+        cut_language_model(target, 2, None, mlp_width=65)
+
+
+def test_cutting_and_loading_leave_the_global_generator_alone(tiny_folder, tmp_path):
+    target = load_language_model(str(tiny_folder), device="cpu").model
+    before = torch.get_rng_state()
+    cut = cut_language_model(target, 2, torch.arange(40), mlp_width=16)
+    save_cut_model(cut, torch.arange(40), tmp_path)
+    load_cut_model(tmp_path, torch.float32, CPU)
+    assert torch.equal(before, torch.get_rng_state())

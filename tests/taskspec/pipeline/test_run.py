@@ -6,18 +6,24 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from taskspec_verifiers.greedy import Greedy
 
 from taskspec.corpus.examples import Message
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import Request
 from taskspec.errors import ArtifactError
+from taskspec.pipeline.assign import all_entries
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.run import run_recipe
 from taskspec.recipe.loading import load_recipe
 from taskspec.registry import default_registry
-from taskspec.serving.bundle import load_bundle
+from taskspec.serving.bundle import load_bundle, read_manifest, write_manifest
+from taskspec.serving.pool import load_pool, with_members
 
 METHODS = [
     "plain",
@@ -120,3 +126,34 @@ def test_a_task_that_no_draft_speeds_up_is_decoded_plainly(
     results = json.loads((context.folder / "results.json").read_text())
     routed = next(r for r in results["rows"] if (r["method"], r["task"]) == ("routed", "all"))
     assert routed["block_efficiency"] == 1.0
+
+
+def test_drafts_that_learn_without_training_and_drafts_of_drafts_take_part(
+    write_recipe: Callable[..., Path],
+) -> None:
+    pool = "draft.pool.both={use: cascade, options: {drafts: [words, small]}}"
+    context, _ = run(write_recipe(), "draft.pool.words=suffix", "draft.pool.lookup=null", pool)
+    assigned = json.loads((context.folder / "stages/06-assign/assignment.json").read_text())
+    considered = [{each["draft"] for each in evidence} for evidence in assigned["evidence"]]
+    for label, drafts in enumerate(considered):
+        assert drafts <= {f"{name}@task-{label}" for name in ("small", "words", "both")}
+        assert f"both@task-{label}" in drafts
+    results = json.loads((context.folder / "results.json").read_text())
+    assert results["lossless"]["mismatches"] == 0
+
+    registry = default_registry()
+    target = context.target
+    known = all_entries(context, 2)
+    pool_of_both = load_pool(with_members(["both@task-1"], known), registry, target)
+    choice = pool_of_both.choice("both@task-1", 2)
+    prompt = tuple(target.chat_ids([Message("user", "w50 w51 w52 w50 w51")], None))
+    plain = Engine(target, Greedy()).generate([Request("0", prompt, 12)])[0]
+    engine = Engine(target, Greedy(), pool_of_both.drafters)
+    assert engine.generate([Request("0", prompt, 12, draft=choice)])[0].tokens == plain.tokens
+
+    entry = next(entry for entry in with_members(["both@task-1"], known) if entry.members)
+    folder = context.folder / "copy"
+    folder.mkdir()
+    manifest = read_manifest(context.folder / "bundle")
+    write_manifest(folder, replace(manifest, drafts=(entry,)))
+    assert read_manifest(folder).drafts[0].members == ("words@task-1", "small@task-1")

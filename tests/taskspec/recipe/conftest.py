@@ -54,6 +54,11 @@ class CutOptions:
     table: dict[str, Any] = option({}, "Named anythings.")
 
 
+@dataclass(frozen=True)
+class SeveralOptions:
+    drafts: list[str] = option([], "Drafts of the pool.")
+
+
 def make_class(interface, name, options=NoOptions, **attributes):
     """A concrete class of a plugin kind whose methods do nothing."""
     methods = {method: lambda self: None for method in interface.__abstractmethods__}
@@ -67,7 +72,16 @@ PLUGINS = {
         make_class(Partitioner, "kmeans", ClusterOptions),
         make_class(Partitioner, "hdbscan"),
     ],
-    "drafters": [make_class(Drafter, "cut", CutOptions), make_class(Drafter, "lookup")],
+    "drafters": [
+        make_class(Drafter, "cut", CutOptions),
+        make_class(Drafter, "lookup"),
+        make_class(
+            Drafter,
+            "several",
+            SeveralOptions,
+            members=classmethod(lambda cls, options: tuple(options.drafts)),
+        ),
+    ],
     "aligners": [
         make_class(Aligner, "kd", adapts=False),
         make_class(Aligner, "lora-kd", adapts=True),

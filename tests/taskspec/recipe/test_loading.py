@@ -239,6 +239,22 @@ def test_all_options_of_a_plugin_are_checked(problems, minimal):
     ]
 
 
+@pytest.mark.parametrize(
+    ("drafts", "message"),
+    [
+        ("[small, nobody]", "the pool has no draft 'nobody'; it has: small, one"),
+        ("[both]", "'both' drafts with others itself; name those drafts instead"),
+        ("[one]", "'one' drafts with others itself; name those drafts instead"),
+    ],
+)
+def test_a_draft_of_drafts_names_plain_drafts_of_the_pool(problems, minimal, drafts, message):
+    found = problems(
+        f"{minimal}    one: {{use: several, options: {{drafts: [small]}}}}\n"
+        f"    both: {{use: several, options: {{drafts: {drafts}}}}}\n"
+    )
+    assert found == [f"my.yaml:8 draft.pool.both.options: {message}"]
+
+
 def test_no_problem_is_reported_because_of_another(problems, minimal):
     found = problems(f"{minimal}partition: {{use: [kmeans], options: {{any: 1}}}}\n")
     assert found == ["my.yaml:7 partition.use: expected text, found ['kmeans']"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskspec.corpus.answers import StoredAnswer
-from taskspec.training.data import AlignmentData, BatchLoader, make_batch, plan_batches
+from taskspec.corpus.answers import StoredAnswer, TopTokens
+from taskspec.training.data import (
+    AlignmentData,
+    BatchLoader,
+    make_batch,
+    pad_texts,
+    plan_batches,
+    split_texts,
+)
+from taskspec.training.teacher import StoredTeacherSignal, TopKTeacherSignal
 
 HEAD = torch.nn.Identity()
 LENGTHS = ((3, 4), (1, 6), (5, 1), (2, 2), (8, 3), (4, 4), (1, 1))
@@ -103,7 +112,8 @@ def test_the_teacher_stands_at_the_trained_positions_in_their_order() -> None:
     made = make_batch(answers, HEAD)
     expected = [token for answer in answers for token in answer.answer_ids]
     assert int(made.batch.trained.sum()) == len(expected)
-    assert made.teacher.tokens.tolist() == expected
+    assert isinstance(made.teacher, StoredTeacherSignal)
+    assert made.tokens.tolist() == made.teacher.tokens.tolist() == expected
     assert made.teacher.hidden[:, 0].tolist() == expected
     assert made.teacher.log_normalizer.tolist() == [-token for token in expected]
 
@@ -118,9 +128,56 @@ def test_only_padding_has_segment_minus_one() -> None:
     assert not batch.trained[batch.segments == -1].any()
 
 
-def test_answers_without_a_teacher_signal_are_named() -> None:
+def test_likely_tokens_stand_at_the_trained_positions_in_their_order() -> None:
+    answers = [
+        StoredAnswer(
+            str(first),
+            (first,),
+            tuple(range(first, first + count)),
+            True,
+            top=TopTokens(
+                torch.arange(first, first + count, dtype=torch.int32)[:, None],
+                -torch.ones(count, 1),
+                torch.full((count,), 0.5),
+                vocabulary_size=50,
+            ),
+        )
+        for first, count in ((3, 4), (20, 1), (30, 6))
+    ]
+    made = make_batch(answers, HEAD)
+    assert isinstance(made.teacher, TopKTeacherSignal)
+    assert made.teacher.top.ids[:, 0].tolist() == made.teacher.tokens.tolist()
+    assert made.teacher.log_probs(None).shape == (11, 50)
+
+
+def test_nothing_stored_of_the_target_is_nothing_to_show() -> None:
+    made = make_batch([StoredAnswer("unlit", (1,), (2, 3), True)], HEAD)
+    assert made.teacher is None and made.tokens.tolist() == [2, 3]
+
+
+def test_answers_without_the_signal_that_others_have_are_named() -> None:
+    unlit = StoredAnswer("unlit", (1,), (2,), True)
     with pytest.raises(ValueError, match="answer unlit"):
-        make_batch([StoredAnswer("unlit", (1,), (2,), True)], HEAD)
+        make_batch([*made_answers(), unlit], HEAD)
+
+
+@settings(deadline=None)
+@given(lengths_strategy)
+def test_a_padded_batch_gives_its_prompts_back(lengths: list[tuple[int, int]]) -> None:
+    answers = made_answers(lengths)
+    prompts, texts = [a.prompt_ids for a in answers], [a.answer_ids for a in answers]
+    found, counts = split_texts(pad_texts(prompts, texts))
+    assert [tuple(prompt) for prompt in found] == prompts
+    assert counts == [len(text) for text in texts]
+
+
+def test_a_loader_numbers_its_batches_from_start_to_end() -> None:
+    answers = made_answers()
+    made = list(BatchLoader(answers, plan_batches(answers, 24, 60, seed=0), HEAD))
+    assert [each.step for each in made] == list(range(len(made)))
+    assert made[0].progress == 0 and made[-1].progress == 1
+    steps = [after.progress - before.progress for before, after in pairwise(made)]
+    assert steps == pytest.approx([steps[0]] * len(steps))
 
 
 @pytest.mark.parametrize("consumed", [0, 1, 3])
@@ -132,11 +189,11 @@ def test_a_loader_continues_where_its_state_was_taken(consumed: int) -> None:
     for _ in range(consumed):
         next(batches)
     state = loader.state_dict()
-    rest = [made.teacher.tokens.tolist() for made in batches]
+    rest = [(made.step, made.progress, made.tokens.tolist()) for made in batches]
 
     restored = BatchLoader(answers, plan, HEAD)
     restored.load_state_dict(state)
-    assert [made.teacher.tokens.tolist() for made in restored] == rest
+    assert [(made.step, made.progress, made.tokens.tolist()) for made in restored] == rest
     assert len(rest) == len(plan) - consumed
 
 

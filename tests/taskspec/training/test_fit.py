@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from taskspec_aligners.kd import KD
+from taskspec_aligners.kd import KD, KDOptions
 from taskspec_aligners.lora_kd import LoraKD
 from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
 from torch import Tensor
@@ -21,6 +21,8 @@ from taskspec.models.loading import LanguageModel, load_language_model
 from taskspec.recipe.schema import AlignConfig, TrainerConfig
 from taskspec.training.data import AlignmentBatch, make_batch
 from taskspec.training.fit import AlignmentReport, fit
+from taskspec.training.module import AlignmentModule
+from taskspec.training.teacher import OnlineTeacher
 
 TRAINER = TrainerConfig(accelerator="cpu", devices="1", precision="32-true")
 TOKENS = 480
@@ -59,14 +61,15 @@ def train(
     folder: Path,
     seed: int = 0,
     accumulate: int = 1,
+    answers: list[StoredAnswer] | None = None,
 ) -> AlignmentReport:
     trainer = replace(TRAINER, accumulate_grad_batches=accumulate)
     config = AlignConfig(batch_tokens=32, trainer=trainer)
-    answers = answers_of(target)
-    return fit(drafter, aligner, answers, target.head, config, TOKENS, 3e-3, seed, folder)
+    answers = answers or answers_of(target)
+    return fit(drafter, aligner, answers, target, config, TOKENS, 3e-3, seed, folder)
 
 
-def trained(target: LanguageModel, aligner: Aligner, folder: Path, **settings: int) -> CausalLM:
+def trained(target: LanguageModel, aligner: Aligner, folder: Path, **settings: Any) -> CausalLM:
     drafter = drafter_for(target)
     train(drafter, aligner, target, folder, **settings)
     return drafter
@@ -81,7 +84,12 @@ def same(one: CausalLM, other: CausalLM) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
 
 
+def without_signal(answers: list[StoredAnswer]) -> list[StoredAnswer]:
+    return [replace(answer, hidden=None, log_normalizer=None) for answer in answers]
+
+
 def loss_of(drafter: CausalLM, made: AlignmentBatch) -> Tensor:
+    assert made.teacher is not None
     logits = drafter.training_logits(made.batch, made.teacher)
     return KD().loss(logits, made.teacher, drafter.vocabulary).loss
 
@@ -96,12 +104,73 @@ def test_training_lowers_the_loss(target: LanguageModel, tmp_path: Path, aligner
     assert report.tokens >= TOKENS and not drafter.module.training
 
 
+@pytest.mark.parametrize("kind", [KD, LoraKD])
+def test_asking_the_target_meanwhile_teaches_what_its_stored_signal_does(
+    target: LanguageModel, tmp_path: Path, kind: type[Aligner]
+) -> None:
+    answers = answers_of(target)
+    expected = weights(trained(target, kind(), tmp_path / "stored", answers=answers))
+    asked = trained(target, kind(), tmp_path / "asked", answers=without_signal(answers))
+    torch.testing.assert_close(weights(asked), expected, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [KD, LoraKD])
+def test_the_target_is_neither_trained_nor_saved_with_the_draft(
+    target: LanguageModel, tmp_path: Path, kind: type[Aligner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    real = AlignmentModule.configure_optimizers
+
+    def spy(module: AlignmentModule) -> Any:
+        seen["module"], seen["made"] = module, real(module)
+        return seen["made"]
+
+    monkeypatch.setattr(AlignmentModule, "configure_optimizers", spy)
+    before = copy.deepcopy(target.model.state_dict())
+    trained(target, kind(kind.Options(data="student")), tmp_path)
+    theirs = {id(p) for p in target.model.parameters()}
+    assert not theirs & {id(p) for p in seen["module"].parameters()}
+    optimized = [p for group in seen["made"]["optimizer"].param_groups for p in group["params"]]
+    assert optimized and not theirs & {id(p) for p in optimized}
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert len(saved) == len(optimized)
+    torch.testing.assert_close(dict(target.model.state_dict()), dict(before), rtol=0, atol=0)
+    assert not target.model.training
+
+
+def test_the_target_is_left_alone_where_its_signal_is_stored(
+    target: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(OnlineTeacher, "signal", refuse)
+    trained(target, KD(), tmp_path / "stored")
+    with pytest.raises(AssertionError, match="asked"):
+        trained(target, KD(), tmp_path / "none", answers=without_signal(answers_of(target)))
+    with pytest.raises(AssertionError, match="asked"):
+        trained(target, KD(KDOptions(data="student")), tmp_path / "student")
+
+
 def test_the_seed_decides_the_weights(target: LanguageModel, tmp_path: Path) -> None:
     first, again, other = (
         trained(target, LoraKD(), tmp_path / str(index), seed=seed)
         for index, seed in enumerate((1, 1, 2))
     )
     assert same(first, again) and not same(first, other)
+
+
+def test_the_draft_s_own_texts_come_from_the_seed_too(
+    target: LanguageModel, tmp_path: Path
+) -> None:
+    aligner = KD(KDOptions(data="mixed", student_share=1.0))
+    drafters = [drafter_for(target) for _ in range(3)]
+    state = torch.get_rng_state()
+    for index, (drafter, each) in enumerate(zip(drafters, (aligner, aligner, KD()), strict=True)):
+        train(drafter, each, target, tmp_path / str(index))
+    first, again, plain = drafters
+    assert same(first, again) and not same(first, plain)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 class DrawingKD(KD):
@@ -133,7 +202,7 @@ def test_the_target_stays_as_it_is(
     torch.testing.assert_close(dict(target.model.state_dict()), dict(before), rtol=0, atol=0)
 
 
-def counting(kind: type[Aligner], enough: int = 10**6) -> Any:
+def counting(kind: type[Aligner], enough: int = 10**6, **options: Any) -> Any:
     """An aligner that counts its batches and fails after `enough` of them."""
 
     class Counting(kind):  # type: ignore[misc, valid-type]
@@ -148,18 +217,20 @@ def counting(kind: type[Aligner], enough: int = 10**6) -> Any:
             result: AlignmentLoss = super().loss(student_logits, teacher, vocabulary)
             return result
 
-    return Counting()
+    return Counting(kind.Options(**options))
 
 
+@pytest.mark.parametrize("data", ["teacher", "student", "mixed"])
 @pytest.mark.parametrize(("kind", "accumulate"), [(KD, 1), (LoraKD, 1), (KD, 2)])
 def test_a_run_cut_off_and_continued_ends_with_the_weights_of_a_whole_one(
-    target: LanguageModel, tmp_path: Path, kind: type[Aligner], accumulate: int
+    target: LanguageModel, tmp_path: Path, kind: type[Aligner], accumulate: int, data: str
 ) -> None:
-    whole, cut_off = counting(kind), counting(kind, enough=13 * accumulate)
+    whole = counting(kind, data=data)
+    cut_off = counting(kind, enough=13 * accumulate, data=data)
     expected = trained(target, whole, tmp_path / "whole", accumulate=accumulate)
     with pytest.raises(RuntimeError, match="power cut"):
         trained(target, cut_off, tmp_path / "cut-off", accumulate=accumulate)
-    rest = counting(kind)
+    rest = counting(kind, data=data)
     found = trained(target, rest, tmp_path / "cut-off", accumulate=accumulate)
     assert rest.batches == whole.batches - SAVED_STEP * accumulate
     assert same(found, expected)

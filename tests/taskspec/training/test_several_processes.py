@@ -14,12 +14,13 @@ from taskspec.cli.main import app
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("overrides", [[], ["align.options.data=mixed", "collect.signal=none"]])
 def test_a_run_aligns_its_drafts_with_two_processes(
-    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, overrides: list[str]
 ) -> None:
     recipe = write_recipe()
     monkeypatch.chdir(recipe.parent)
-    result = CliRunner().invoke(app, ["run", recipe.name, "align.trainer.devices=2"])
+    result = CliRunner().invoke(app, ["run", recipe.name, "align.trainer.devices=2", *overrides])
     assert result.exit_code == 0, result.output
     results = json.loads((recipe.parent / "runs/tiny/results.json").read_text())
     assert results["lossless"]["mismatches"] == 0

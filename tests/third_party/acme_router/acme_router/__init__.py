@@ -11,6 +11,6 @@ from taskspec.interfaces import Router
 @hookimpl
 def taskspec_routers() -> Iterable[type[Router]]:
     """Offer the router."""
-    from acme_taskspec.centroid import Centroid
+    from acme_router.centroid import Centroid
 
     return (Centroid,)

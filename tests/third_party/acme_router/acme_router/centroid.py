@@ -33,9 +33,10 @@ class Centroid(Router):
     Options = CentroidOptions
 
     def fit(self, vectors: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> None:
-        """Average the vectors of each task."""
-        means = [vectors[labels == label].mean(axis=0) for label in range(labels.max() + 1)]
-        self._centroids: NDArray[np.float32] = np.stack(means).astype(np.float32)
+        """Average the vectors of each task; one without prompts is infinitely far."""
+        self._centroids = np.full((labels.max() + 1, vectors.shape[1]), np.inf, dtype=np.float32)
+        for label in set(labels.tolist()):
+            self._centroids[label] = vectors[labels == label].mean(axis=0)
 
     def predict_proba(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities [B, C]."""

@@ -1,0 +1,305 @@
+"""Draft with one layer that reads the target's own states (EAGLE)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from taskspec.errors import DecodingError
+from taskspec.interfaces import (
+    DraftCorpus,
+    Proposal,
+    Sampling,
+    Target,
+    TeacherSignal,
+    TrainableDrafter,
+    TrainingBatch,
+    option,
+)
+from taskspec.models.cutting import choose_vocabulary
+from taskspec.models.quiet import quiet_transformers
+from taskspec_drafters.feature_model import (
+    FeatureNetwork,
+    build_network,
+    choose_layer,
+    load_network,
+    save_network,
+)
+from taskspec_drafters.feature_rows import FeatureRows
+from taskspec_drafters.feature_training import (
+    TargetReader,
+    batch_generator,
+    choose_depths,
+    evaluating,
+    noise_like,
+    roll_out,
+    write_texts,
+)
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Options of `feature`."""
+
+    vocabulary: int = option(
+        8192, "Output tokens kept: the most frequent of the corpus; 0 keeps the whole vocabulary."
+    )
+    train_head: bool = option(
+        False, "Train the output head too; otherwise it stays the target's and is not saved."
+    )
+    rollout_steps: int = option(
+        3, "Longest run of its own predicted states that the draft is trained on."
+    )
+    feature_noise: float = option(
+        0.0, "Half-width of the uniform noise on the target's states while training."
+    )
+
+    def __post_init__(self) -> None:
+        if self.vocabulary < 0:
+            raise ValueError("vocabulary must be 0 (all) or positive")
+        if self.rollout_steps < 1:
+            raise ValueError("rollout_steps must be at least 1")
+        if not self.feature_noise >= 0:
+            raise ValueError("feature_noise must be 0 (none) or positive")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """How a request is served."""
+
+    sampling: Sampling
+    adapter: str | None
+
+
+class Feature(TrainableDrafter):
+    """One decoder layer that goes on from the target's final hidden states.
+
+    EAGLE (arXiv 2401.15077) as a chain: states are predicted, the target's own output head reads
+    them, and each prediction is the next input. It trains on its own roll-outs, without a loss on
+    the states, as EAGLE-3 (arXiv 2503.01840) does. States at decided tokens are always the
+    target's. The input embedding is the target's and never trains; a head trimmed to frequent
+    tokens follows FR-Spec (arXiv 2502.14856).
+    """
+
+    name = "feature"
+    Options = FeatureOptions
+    hidden_layers = (-1,)
+
+    def __init__(
+        self,
+        options: FeatureOptions | None = None,
+        network: nn.Module | None = None,
+        vocabulary: Tensor | None = None,
+        reader: TargetReader | None = None,
+    ) -> None:
+        super().__init__(options)
+        self._module = network
+        self._vocabulary = vocabulary
+        self._reader = reader
+        self._adapted: dict[str, FeatureNetwork] = {}
+        self._serving: dict[str | None, FeatureRows] = {}
+        self._rows: dict[int, _Row] = {}
+
+    @classmethod
+    def check(cls, target: Target, options: FeatureOptions) -> None:
+        """The target has a layer to begin with that attends to the whole text.
+
+        Raises:
+            ModelError: When it has none, or keeps its layers in an unknown place.
+        """
+        choose_layer(target)
+
+    @classmethod
+    def build(cls, target: Target, corpus: DraftCorpus, options: FeatureOptions) -> Self:
+        """Begin with the target's last layer.
+
+        Raises:
+            ModelError: As `check`.
+        """
+        vocabulary = None
+        if 0 < options.vocabulary < target.vocabulary_size:
+            vocabulary = choose_vocabulary(
+                [*corpus.answers, *corpus.prompts],
+                options.vocabulary,
+                target.vocabulary_size,
+                always=target.eos_token_ids,
+            )
+        network = build_network(target, vocabulary, options.train_head)
+        return cls(options, network, vocabulary, TargetReader(target.model))
+
+    @classmethod
+    def load(cls, folder: Path, target: Target, options: FeatureOptions) -> Self:
+        """Restore the network in the target's dtype, on its device.
+
+        Raises:
+            ModelError: When the folder holds no feature draft of this target's shape.
+        """
+        network, vocabulary = load_network(folder, target, options.train_head)
+        return cls(options, network, vocabulary, TargetReader(target.model))
+
+    def save(self, folder: Path) -> None:
+        """Write what is not the target's own, as safetensors and JSON."""
+        save_network(self._unwrapped(), self._vocabulary, folder)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        assert self._module is not None, "build or load the drafter first"
+        return self._module
+
+    @module.setter
+    def module(self, module: nn.Module) -> None:
+        self._module = module
+        self._serving.clear()
+
+    @property
+    def needs_recovery(self) -> bool:
+        """True: no layer of the target has predicted states before."""
+        return True
+
+    @property
+    def vocabulary(self) -> Tensor | None:
+        """int64 [Vd] target ids of the output head's rows."""
+        return self._vocabulary
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load a PEFT adapter, merged into a copy of the network."""
+        from peft import PeftModel
+
+        with quiet_transformers():
+            adapted = PeftModel.from_pretrained(copy.deepcopy(self.module), folder)
+            self._adapted[name] = adapted.merge_and_unload().eval()
+        self._serving.pop(name, None)
+
+    def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
+        """Logits [M, Vd] at the trained positions, each after a roll-out of random length.
+
+        The logits after token i come from token i and the target's state before it or, from the
+        second step on, a predicted one. In evaluation mode every state is the target's, as for
+        the first drafted token. The target reads the whole batch for its states; those that
+        `teacher` may hold are of answers only.
+        """
+        network = self._unwrapped()
+        states, embeddings = self._target().read(batch)
+        steps = self.options.rollout_steps if network.training else 1
+        generator = batch_generator(batch)
+        if network.training and self.options.feature_noise:
+            states = states + noise_like(states, self.options.feature_noise, generator)
+        predicted = roll_out(network, states, embeddings, batch, steps)
+        depths = choose_depths(batch, steps, generator)
+        made = torch.stack([each[batch.trained] for each in predicted])  # [S, M, H]
+        logits: Tensor = network.head(made[depths - 1, torch.arange(len(depths))])
+        return logits
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        counts: Sequence[int],
+        sampling: Sampling,
+        generator: torch.Generator,
+        end_tokens: Collection[int] = (),
+    ) -> list[list[int]]:
+        """Continue prompts as if every drafted token were accepted, `rollout_steps` at a time."""
+        network = self._unwrapped()
+        writer = type(self)(self.options, network, self._vocabulary)
+        # Autocast would keep weights rounded here for the training passes around this.
+        with evaluating(network), torch.autocast(network.device.type, enabled=False):
+            return write_texts(
+                writer,
+                self._target().running(network.device),
+                prompts,
+                counts,
+                sampling,
+                generator,
+                end_tokens,
+                ahead=self.options.rollout_steps,
+            )
+
+    def _unwrapped(self) -> FeatureNetwork:
+        """The network, within which peft puts its adapters."""
+        module: Any = self.module
+        network: FeatureNetwork = (
+            module.get_base_model() if hasattr(module, "get_base_model") else module
+        )
+        return network
+
+    def _target(self) -> TargetReader:
+        assert self._reader is not None, "build or load the drafter first"
+        return self._reader
+
+    def start(
+        self,
+        row: int,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        hidden: Tensor | None = None,
+        adapter: str | None = None,
+    ) -> None:
+        """Run the prompt, all but its last token."""
+        self._running(adapter).start(row, prompt, _states(hidden))
+        self._rows[row] = _Row(sampling, adapter)
+
+    @torch.inference_mode()
+    def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
+        """Draft k[b] tokens for each row, one pass of the layer per token."""
+        served = [self._rows[row] for row in rows]
+        sampled = not all(row.sampling.greedy for row in served)
+        groups: dict[str | None, list[int]] = {}
+        for index, row in enumerate(served):
+            groups.setdefault(row.adapter, []).append(index)
+        tokens: Tensor | None = None
+        probs: Tensor | None = None
+        for adapter, mine in groups.items():
+            drafted, q = self._running(adapter).draft(
+                [rows[index] for index in mine],
+                [k[index] for index in mine],
+                [served[index].sampling for index in mine] if sampled else None,
+                noise[mine],
+            )
+            if tokens is None:
+                tokens = drafted.new_zeros(len(rows), max(k))
+            tokens[mine, : drafted.shape[1]] = drafted
+            if q is not None:
+                if probs is None:
+                    probs = q.new_zeros(len(rows), max(k), q.shape[-1])
+                probs[mine, : q.shape[1]] = q
+        assert tokens is not None, "a proposal is asked for at least one row"
+        return Proposal(tokens, torch.tensor(list(k)), probs, self._vocabulary)
+
+    def commit(
+        self, rows: Sequence[int], tokens: Tensor, counts: Tensor, hidden: Tensor | None = None
+    ) -> None:
+        """Drop all that was drafted; take in the emitted tokens and the target's states."""
+        given = _states(hidden)
+        emitted = zip(rows, tokens.tolist(), counts.tolist(), given, strict=True)
+        for row, new, count, states in emitted:
+            running = self._running(self._rows[row].adapter)
+            running.commit(row, new[:count], states[:count])
+
+    def stop(self, row: int) -> None:
+        """Forget the row."""
+        state = self._rows.pop(row, None)
+        if state is not None:
+            self._running(state.adapter).stop(row)
+
+    def _running(self, adapter: str | None) -> FeatureRows:
+        """The rows of an adapter; its network is prepared for decoding on first use."""
+        if adapter not in self._serving:
+            network = self._unwrapped() if adapter is None else self._adapted[adapter]
+            self._serving[adapter] = FeatureRows(network, self._vocabulary)
+        return self._serving[adapter]
+
+
+def _states(hidden: Tensor | None) -> Tensor:
+    if hidden is None:
+        raise DecodingError(
+            "drafter 'feature' drafts from the target's hidden states, but was given none; "
+            "hand it those that `hidden_layers` names"
+        )
+    return hidden

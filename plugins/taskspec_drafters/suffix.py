@@ -1,0 +1,170 @@
+"""Draft with what followed before: in this request, and in the target's answers to the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from taskspec.errors import ModelError
+from taskspec.interfaces import DraftCorpus, Drafter, Proposal, Sampling, Target, option
+from taskspec_drafters.suffix_automaton import SEPARATOR, SuffixAutomaton
+
+_FILE = "answers.safetensors"
+
+
+@dataclass(frozen=True)
+class SuffixOptions:
+    """Options of `suffix`."""
+
+    min_match: int = option(2, "Fewest last tokens that must have occurred before.")
+    min_probability: float = option(
+        0.4, "Drafting stops when the text is less likely than this to have gone on that way."
+    )
+    tokens_per_match: float = option(
+        2.0, "Tokens drafted at most for every matched one: a longer match is trusted further."
+    )
+
+    def __post_init__(self) -> None:
+        if self.min_match < 1:
+            raise ValueError("min_match must be at least 1")
+        if not 0 <= self.min_probability <= 1:
+            raise ValueError("min_probability must be between 0 and 1")
+        if not self.tokens_per_match > 0:
+            raise ValueError("tokens_per_match must be positive")
+
+
+@dataclass
+class _Row:
+    """A request: its own text, and where in the answers its longest known suffix ends."""
+
+    text: SuffixAutomaton = field(default_factory=SuffixAutomaton)
+    state: int = 0
+    matched: int = 0
+
+
+class Suffix(Drafter):
+    """Continues the longest run of last tokens that occurred before, the way it mostly went on.
+
+    Suffix decoding (Oliaro et al. 2024, arXiv 2411.04975) with suffix automata: one over the
+    target's own answers to the task's training prompts, one that grows with the request. Each
+    further token must have followed often enough, so drafts are long where the text repeats and
+    absent where it is new. Deterministic, so every proposal counts as one-hot.
+    """
+
+    name = "suffix"
+    Options = SuffixOptions
+    learns_from_corpus = True
+
+    def __init__(
+        self,
+        options: SuffixOptions | None = None,
+        answers: Sequence[Sequence[int]] = (),
+    ) -> None:
+        super().__init__(options)
+        self._text = [token for answer in answers for token in (*answer, SEPARATOR)]
+        self._answers = SuffixAutomaton()
+        self._answers.extend(self._text)
+        self._rows: dict[int, _Row] = {}
+
+    @classmethod
+    def build(cls, target: Target, corpus: DraftCorpus, options: Any) -> Self:
+        """Read the target's answers."""
+        return cls(options, corpus.answers)
+
+    @classmethod
+    def load(cls, folder: Path, target: Target, options: Any) -> Self:
+        """Read the stored answers.
+
+        Raises:
+            ModelError: When the folder holds none.
+        """
+        try:
+            text = load_file(folder / _FILE)["tokens"].tolist()
+        except (OSError, KeyError, SafetensorError) as error:
+            raise ModelError(
+                f"{folder} holds no suffix draft ({error}); run the recipe again"
+            ) from None
+        drafter = cls(options)
+        drafter._text = text
+        drafter._answers.extend(text)
+        return drafter
+
+    def save(self, folder: Path) -> None:
+        """Write the answers' tokens; the automaton is made again from them."""
+        save_file({"tokens": torch.tensor(self._text, dtype=torch.int32)}, folder / _FILE)
+
+    def start(
+        self,
+        row: int,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        hidden: Tensor | None = None,
+        adapter: str | None = None,
+    ) -> None:
+        """Take in the prompt."""
+        self._rows[row] = _Row()
+        self._take_in(self._rows[row], prompt)
+
+    def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
+        """Draft up to k tokens for each row; none where nothing matches."""
+        found = [
+            self._continuation(self._rows[row], count) for row, count in zip(rows, k, strict=True)
+        ]
+        tokens = torch.zeros(len(rows), max(map(len, found), default=0), dtype=torch.int64)
+        for index, drafted in enumerate(found):
+            tokens[index, : len(drafted)] = torch.tensor(drafted, dtype=torch.int64)
+        return Proposal(tokens, torch.tensor([len(drafted) for drafted in found]))
+
+    def commit(
+        self, rows: Sequence[int], tokens: Tensor, counts: Tensor, hidden: Tensor | None = None
+    ) -> None:
+        """Take in the emitted tokens."""
+        for row, emitted, count in zip(rows, tokens.tolist(), counts.tolist(), strict=True):
+            self._take_in(self._rows[row], emitted[:count])
+
+    def stop(self, row: int) -> None:
+        """Forget the row's text."""
+        self._rows.pop(row, None)
+
+    def _take_in(self, row: _Row, tokens: Sequence[int]) -> None:
+        row.text.extend(tokens)
+        for token in tokens:
+            row.state, row.matched = self._answers.follow(row.state, row.matched, token)
+
+    def _continuation(self, row: _Row, count: int) -> list[int]:
+        """The better of what the request and the answers suggest, by tokens likely accepted."""
+        state, matched = row.text.repeated()
+        own = self._follow(row.text, state, matched, count)
+        answers = self._follow(self._answers, row.state, row.matched, count)
+        return max(own, answers, key=lambda each: each[1])[0]
+
+    def _follow(
+        self, text: SuffixAutomaton, state: int, matched: int, count: int
+    ) -> tuple[list[int], float]:
+        """Drafted tokens, and how many of them the counts let expect to be accepted."""
+        options: SuffixOptions = self.options
+        drafted: list[int] = []
+        expected, likely = 0.0, 1.0
+        most = min(count, int(matched * options.tokens_per_match))
+        while matched >= options.min_match and len(drafted) < most:
+            step = text.likeliest(state)
+            if step is None:
+                # The text ends here; what is drafted goes on as its own ending did before.
+                state = text.link[state]
+                matched = text.length[state]
+                continue
+            token, share = step
+            likely *= share
+            if likely < options.min_probability:
+                break
+            drafted.append(token)
+            expected += likely
+            state = text.next[state][token]
+        return drafted, expected

@@ -1,0 +1,1 @@
+"""One complete small plugin per kind: what `taskspec new-plugin` copies and the docs show."""

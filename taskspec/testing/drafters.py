@@ -1,0 +1,434 @@
+"""Checks of drafters: proposals are what they claim, and state follows what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import DraftChoice, Request
+from taskspec.decoding.sampling import probabilities_per_row, sample
+from taskspec.interfaces import Proposal, Sampling, Verdict, Verifier
+from taskspec.testing.check import check, require
+from taskspec.testing.exercises import exercise_of, prompt_states, start_row, started_rows
+from taskspec.testing.toy_target import (
+    VOCABULARY,
+    answer,
+    states,
+    toy_prompts,
+    toy_target,
+    without_end,
+)
+from taskspec.testing.toy_verification import p_value
+
+_SAMPLED = Sampling(1.0)
+_TOLERANCE = 1e-4
+
+
+def _noise(rows: int, width: int, seed: int = 0) -> Tensor:
+    return torch.rand(rows, width, generator=torch.Generator().manual_seed(seed))
+
+
+def _built(drafter: Any) -> Any:
+    return exercise_of(drafter).prepare(drafter)
+
+
+def _full_probs(proposal: Proposal, row: int, place: int) -> Tensor:
+    """The distribution [V] of one drafted token; one-hot for a deterministic proposal."""
+    full = torch.zeros(VOCABULARY)
+    if proposal.probs is None:
+        full[proposal.tokens[row, place]] = 1
+        return full
+    columns = torch.arange(VOCABULARY) if proposal.vocabulary is None else proposal.vocabulary
+    full[columns.cpu()] = proposal.probs[row, place].float().cpu()
+    return full
+
+
+@check("drafter")
+def check_proposal_form(drafter: Any) -> None:
+    """Proposals have the contract's shapes and dtypes, and hold target ids only."""
+    built = _built(drafter)
+    for sampling in (Sampling(), _SAMPLED):
+        rows, k = started_rows(built, sampling), [3, 0, 2]
+        proposal = built.propose(rows, k, _noise(3, 3))
+        tokens, lengths = proposal.tokens, proposal.lengths
+        require(tokens.dtype == torch.int64 and tokens.shape[0] == 3, "tokens must be int64 [B, K]")
+        require(lengths.dtype == torch.int64 and lengths.shape == (3,), "lengths: int64 [B]")
+        require(
+            all(0 <= n <= want for n, want in zip(lengths.tolist(), k, strict=True)),
+            f"proposes {lengths.tolist()} tokens where at most {k} were asked for",
+        )
+        require(tokens.shape[1] >= int(lengths.max()), "tokens has fewer columns than lengths say")
+        drafted = torch.arange(tokens.shape[1]) < lengths[:, None]
+        real = tokens[drafted]
+        require(bool(((real >= 0) & (real < VOCABULARY)).all()), "proposes ids beyond the target's")
+        if proposal.probs is not None:
+            wide = VOCABULARY if proposal.vocabulary is None else len(proposal.vocabulary)
+            require(
+                proposal.probs.shape == (*tokens.shape, wide),
+                f"probs is {tuple(proposal.probs.shape)}; it must be {(*tokens.shape, wide)}",
+            )
+            sums = proposal.probs.sum(-1)[drafted]
+            require(torch.allclose(sums, torch.ones_like(sums), atol=1e-4), "probs must sum to one")
+        for row in rows:
+            built.stop(row)
+
+
+@check("drafter")
+def check_tokens_follow_their_own_distribution(drafter: Any) -> None:
+    """Each drafted token is a sample of the distribution that is returned with it.
+
+    First and second tokens of 600 rows with one prompt are counted (chi-square, level 1e-7).
+    """
+    built, count = _built(drafter), 600
+    prompt = toy_prompts(1)[0]
+    for row in range(count):
+        start_row(built, row, prompt, _SAMPLED)
+    proposal = built.propose(list(range(count)), [2] * count, _noise(count, 2, 1))
+    if not proposal.lengths.any():
+        return
+    first = proposal.tokens[proposal.lengths > 0, 0]
+    _require_sample(first, _full_probs(proposal, 0, 0), "first")
+    common = int(first.mode().values)
+    chosen = (proposal.tokens[:, 0] == common) & (proposal.lengths > 1)
+    if int(chosen.sum()) >= 40:
+        second = proposal.tokens[chosen, 1]
+        place = int(chosen.nonzero()[0])
+        _require_sample(second, _full_probs(proposal, place, 1), "second")
+    for row in range(count):
+        built.stop(row)
+
+
+def _require_sample(drawn: Tensor, probs: Tensor, which: str) -> None:
+    p = p_value(drawn, probs)
+    require(
+        p > 1e-7,
+        f"the {which} drafted token is not a sample of the probs returned with it (p = {p:.1e}); "
+        "return the processed distribution that was sampled from, or None if nothing was sampled",
+    )
+
+
+@check("drafter")
+def check_processors_are_applied(drafter: Any) -> None:
+    """The returned distribution has the request's temperature, top-k and top-p in it."""
+    built, prompt = _built(drafter), toy_prompts(1)[0]
+    cold = first_distribution(built, prompt, Sampling(0.5))
+    warm = first_distribution(built, prompt, Sampling(1.5))
+    narrow = first_distribution(built, prompt, Sampling(1.0, top_k=3))
+    nucleus = first_distribution(built, prompt, Sampling(1.0, top_p=0.4))
+    if cold is None or warm is None or narrow is None or nucleus is None:
+        return
+    require(int((narrow > 0).sum()) <= 3, "top_k is not applied to the draft's distribution")
+    plain = first_distribution(built, prompt, _SAMPLED)
+    assert plain is not None
+    ordered = plain.sort(descending=True).values
+    most = int((ordered.cumsum(0) < 0.4).sum()) + 1
+    require(int((nucleus > 0).sum()) <= most, "top_p is not applied to the draft's distribution")
+    if float(plain.max()) < 0.999:
+        require(cold.max() > warm.max(), "the temperature is not applied to the draft")
+
+
+def first_distribution(built: Any, prompt: list[int], sampling: Sampling) -> Tensor | None:
+    """The first drafted token's distribution; None when nothing or nothing random is drafted."""
+    start_row(built, 0, prompt, sampling)
+    proposal = built.propose([0], [1], _noise(1, 1))
+    built.stop(0)
+    if proposal.probs is None or not proposal.lengths[0]:
+        return None
+    return _full_probs(proposal, 0, 0)
+
+
+@check("drafter")
+def check_greedy_rows_draft_one_hot(drafter: Any) -> None:
+    """At temperature 0 the draft is deterministic: probs are None or one-hot at the token."""
+    built = _built(drafter)
+    rows = started_rows(built, Sampling())
+    one = built.propose(rows, [3] * 3, _noise(3, 3, 1))
+    _require_one_hot(one)
+    for row in rows:
+        built.stop(row)
+    rows = started_rows(built, Sampling())
+    two = built.propose(rows, [3] * 3, _noise(3, 3, 2))
+    for row in rows:
+        built.stop(row)
+    require(torch.equal(one.lengths, two.lengths), "greedy drafts depend on the noise")
+    for row in rows:
+        n = int(one.lengths[row])
+        require(
+            torch.equal(one.tokens[row, :n], two.tokens[row, :n]),
+            "greedy drafts depend on the noise",
+        )
+
+
+def _require_one_hot(proposal: Proposal) -> None:
+    for row, count in enumerate(proposal.lengths.tolist()):
+        for place in range(count):
+            probs = _full_probs(proposal, row, place)
+            require(
+                abs(float(probs[proposal.tokens[row, place]]) - 1) < 1e-5,
+                "a greedy row's probs are not one-hot at the drafted token",
+            )
+
+
+@check("drafter")
+def check_commit_equals_a_fresh_start(drafter: Any) -> None:
+    """After any acceptance the drafter goes on as if it had begun with the text as it stands."""
+    built = _built(drafter)
+    for sampling in (Sampling(), _SAMPLED):
+        for accepted in (0, 1, 3):
+            _compare_with_fresh(built, sampling, accepted)
+
+
+def _compare_with_fresh(built: Any, sampling: Sampling, accepted: int) -> None:
+    """Two rounds of draft and commit on row 0; then row 1 starts with the same text."""
+    prompt = toy_prompts(1)[0]
+    text = list(prompt)
+    start_row(built, 0, text, sampling)
+    for turn in range(2):
+        proposal = built.propose([0], [3], _noise(1, 3, turn))
+        standing = proposal.tokens[0, : min(accepted, int(proposal.lengths[0]))].tolist()
+        after = (text[-1] + 11 + turn) % (VOCABULARY - 6) + 6
+        _commit(built, [0], [text], [[*standing, after]])
+        text += [*standing, after]
+    start_row(built, 1, text, sampling)
+    noise = _noise(1, 3, 9)
+    continued = built.propose([0], [3], noise)
+    fresh = built.propose([1], [3], noise)
+    built.stop(0)
+    built.stop(1)
+    _require_equal(
+        continued,
+        fresh,
+        f"with {accepted} drafted tokens accepted, drafts differ from those of a fresh start on "
+        "the same text; roll the refused tokens back and take the emitted ones in",
+    )
+
+
+def _commit(
+    built: Any, rows: Sequence[int], texts: Sequence[list[int]], emitted: Sequence[list[int]]
+) -> None:
+    """Commit as the engine does: padded tokens, counts, and the target's states if wanted."""
+    width = max(map(len, emitted))
+    tokens = torch.zeros(len(rows), width, dtype=torch.int64)
+    for index, each in enumerate(emitted):
+        tokens[index, : len(each)] = torch.tensor(each)
+    hidden = None
+    if built.hidden_layers:
+        hidden = torch.zeros(len(rows), width, len(built.hidden_layers) * toy_target().hidden_size)
+        for index, (text, each) in enumerate(zip(texts, emitted, strict=True)):
+            known = states(toy_target(), [*text, *each[:-1]], built.hidden_layers)
+            hidden[index, : len(each)] = known[len(text) - 1 :]
+    built.commit(list(rows), tokens, torch.tensor([len(each) for each in emitted]), hidden)
+
+
+def _require_equal(one: Proposal, other: Proposal, message: str) -> None:
+    require(torch.equal(one.lengths, other.lengths), message)
+    for row, count in enumerate(one.lengths.tolist()):
+        for place in range(count):
+            require(one.tokens[row, place] == other.tokens[row, place], message)
+            first, second = _full_probs(one, row, place), _full_probs(other, row, place)
+            require(torch.allclose(first, second, atol=_TOLERANCE), message)
+
+
+@check("drafter")
+def check_rows_are_independent(drafter: Any) -> None:
+    """A row's drafts are the same alone and in a batch, in any order, with any k beside it."""
+    for sampling in (Sampling(), _SAMPLED):
+        built = _built(drafter)
+        rows = started_rows(built, sampling, 4)
+        noise = _noise(4, 4)
+        order = [2, 0, 3, 1]
+        together = built.propose(order, [4, 1, 0, 3], noise[order])
+        alone = _built(drafter)
+        for place, row in enumerate(order):
+            start_row(alone, row, toy_prompts(4)[row], sampling)
+            k = [4, 1, 0, 3][place]
+            single = alone.propose([row], [k], noise[row : row + 1, : max(k, 1)])
+            mine = Proposal(
+                together.tokens[place : place + 1],
+                together.lengths[place : place + 1],
+                None if together.probs is None else together.probs[place : place + 1],
+                together.vocabulary,
+            )
+            _require_equal(mine, single, f"row {row} drafts otherwise in a batch than alone")
+            alone.stop(row)
+        for row in rows:
+            built.stop(row)
+
+
+@check("drafter")
+def check_row_numbers_are_reused(drafter: Any) -> None:
+    """After `stop` a row's number starts afresh; nothing of the earlier request is left."""
+    built, (earlier, other) = _built(drafter), toy_prompts(2, seed=5)
+    # It ends as the earlier request went on from, so that whoever remembers would copy.
+    later = [*other[:4], *earlier[2:5]]
+    start_row(built, 0, earlier, Sampling())
+    built.propose([0], [3], _noise(1, 3))
+    built.stop(0)
+    start_row(built, 0, later, Sampling())
+    again = built.propose([0], [3], _noise(1, 3))
+    built.stop(0)
+    fresh = _built(drafter)
+    start_row(fresh, 0, later, Sampling())
+    first = fresh.propose([0], [3], _noise(1, 3))
+    _require_equal(again, first, "a reused row number remembers its earlier request")
+
+
+@check("drafter")
+def check_commits_in_parts_and_any_order(drafter: Any) -> None:
+    """Rows of one proposal may be committed in another order, or stopped without commit."""
+    built, prompts = _built(drafter), toy_prompts(3)
+    rows = started_rows(built, Sampling())
+    built.propose(rows, [3] * 3, _noise(3, 3))
+    built.stop(1)
+    emitted = {2: [9, 8], 0: [7]}
+    _commit(built, [2, 0], [prompts[2], prompts[0]], [emitted[2], emitted[0]])
+    found = built.propose([0, 2], [3, 3], _noise(2, 3))
+    fresh = _built(drafter)
+    for row in (0, 2):
+        start_row(fresh, row, [*prompts[row], *emitted[row]], Sampling())
+    expected = fresh.propose([0, 2], [3, 3], _noise(2, 3))
+    _require_equal(found, expected, "rows committed in another order mix up their texts")
+
+
+@check("drafter")
+def check_short_and_ending_prompts(drafter: Any) -> None:
+    """A prompt of one token, and one that holds the end token, are served like others."""
+    built = _built(drafter)
+    for prompt in ([5], [5, 1, 9, 1], [1, 1]):
+        start_row(built, 0, prompt, Sampling())
+        proposal = built.propose([0], [2], _noise(1, 2))
+        require(int(proposal.lengths[0]) <= 2, "proposes more than asked for")
+        _commit(built, [0], [prompt], [[8]])
+        built.stop(0)
+
+
+class _Greedy(Verifier):
+    """The agreeing prefix; the kit's own, so that a drafter is judged alone."""
+
+    name = "kit-greedy"
+
+    def verify(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        draft_probs: Tensor | None,
+        target_probs: Tensor,
+        noise: Tensor,
+    ) -> Verdict:
+        best = target_probs.argmax(-1)
+        drafted = torch.arange(tokens.shape[1]) < lengths[:, None]
+        accepted = ((tokens == best[:, :-1]) & drafted).long().cumprod(1).sum(1)
+        return Verdict(accepted, best.gather(1, accepted[:, None])[:, 0])
+
+
+@check("drafter")
+def check_engine_output_is_the_targets(drafter: Any) -> str:
+    """In the engine, greedy answers equal plain decoding, for ragged batches and ends.
+
+    Rows start and end at different times; answers end by the end token or the length limit.
+    """
+    drafted = accepted = 0
+    for target in (toy_target(), without_end()):
+        engine = Engine(target, _Greedy(), {"mine": _built(drafter)})
+        prompts = toy_prompts(7, seed=2)
+        for k in (1, 4):
+            requests = [
+                Request(str(i), tuple(p), 5 + 3 * i, draft=DraftChoice("mine", k))
+                for i, p in enumerate(prompts)
+            ]
+            for request, got in zip(requests, engine.generate(requests, 3), strict=True):
+                expected = answer(target, list(request.prompt), request.max_new_tokens)
+                ends = [i for i, token in enumerate(expected) if token in target.eos_token_ids]
+                expected = expected[: ends[0] + 1] if ends else expected
+                require(
+                    list(got.tokens) == expected,
+                    f"request {request.id}: {list(got.tokens)} instead of {expected}",
+                )
+                drafted += sum(step.drafted for step in got.steps)
+                accepted += sum(step.accepted for step in got.steps)
+    return f"{drafted} tokens drafted, {accepted} accepted, on a random target"
+
+
+@check("drafter")
+def check_prompt_states_are_used_as_given(drafter: Any) -> None:
+    """`hidden_layers` names layers that the target has, and `start` takes their states."""
+    if not drafter.hidden_layers:
+        return
+    layers = toy_target().model.config.num_hidden_layers
+    require(
+        all(-layers - 1 <= layer <= layers for layer in drafter.hidden_layers),
+        f"hidden_layers {drafter.hidden_layers} goes beyond the target's {layers} layers",
+    )
+    prompt = toy_prompts(1)[0]
+    wanted = prompt_states(drafter, prompt)
+    assert wanted is not None
+    built = _built(drafter)
+    built.start(0, prompt, Sampling(), wanted, None)
+    built.propose([0], [1], _noise(1, 1))
+    built.stop(0)
+
+
+@check("drafter")
+def check_sampled_answers_have_the_targets_distribution(drafter: Any) -> None:
+    """Drafts verified by exact rejection give the target's distribution for the next two tokens.
+
+    1,500 requests with seeds of their own; the pair of tokens after the first is counted.
+    """
+    target, count = without_end(), 1500
+    prompt = tuple(toy_prompts(1)[0])
+    sampling = Sampling(0.7, top_k=4)
+    engine = Engine(target, _Rejection(), {"mine": _built(drafter)})
+    requests = [
+        Request(str(i), prompt, 3, sampling, seed=i, draft=DraftChoice("mine", 2))
+        for i in range(count)
+    ]
+    texts = torch.tensor([each.tokens for each in engine.generate(requests, 64)])
+    p = p_value(texts[:, 0], _after(target, list(prompt), sampling))
+    require(p > 1e-7, f"the first token does not have the target's distribution (p = {p:.1e})")
+    first = int(texts[:, 0].mode().values)
+    chosen = texts[texts[:, 0] == first]
+    p = p_value(chosen[:, 1], _after(target, [*prompt, first], sampling))
+    require(p > 1e-7, f"the token after {first} is not distributed as the target's (p = {p:.1e})")
+
+
+@torch.inference_mode()
+def _after(target: Any, text: list[int], sampling: Sampling) -> Tensor:
+    logits = target.model(torch.tensor([text])).logits[:, -1:]
+    return probabilities_per_row(logits, [sampling])[0, 0]
+
+
+class _Rejection(Verifier):
+    """Exact rejection, written for clarity; the kit's own."""
+
+    name = "kit-rejection"
+
+    def verify(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        draft_probs: Tensor | None,
+        target_probs: Tensor,
+        noise: Tensor,
+    ) -> Verdict:
+        accepted = torch.zeros(len(tokens), dtype=torch.int64)
+        following = torch.zeros(len(tokens), dtype=torch.int64)
+        one_hot = torch.nn.functional.one_hot(tokens, target_probs.shape[-1]).double()
+        q = one_hot if draft_probs is None else draft_probs.double()
+        p = target_probs.double()
+        for row, length in enumerate(lengths.tolist()):
+            place = 0
+            while place < length:
+                token = tokens[row, place]
+                if not noise[row, place] * q[row, place, token] < p[row, place, token]:
+                    break
+                place += 1
+            final = p[row, place]
+            if place < length:
+                residual = (final - q[row, place]).clamp(min=0)
+                final = residual if residual.sum() > 0 else final
+            accepted[row], following[row] = place, sample(final[None], noise[row, -1:])[0]
+        return Verdict(accepted, following)
