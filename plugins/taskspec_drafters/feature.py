@@ -117,7 +117,7 @@ class Feature(TrainableDrafter):
 
     @classmethod
     def build(cls, target: Target, corpus: DraftCorpus, options: FeatureOptions) -> Self:
-        """Begin with the target's last layer.
+        """Begin with the target's first layer.
 
         Raises:
             ModelError: As `check`.

@@ -129,7 +129,9 @@ class FeatureNetwork(nn.Module):
 
 
 def build_network(target: Target, vocabulary: Tensor | None, train_head: bool) -> FeatureNetwork:
-    """A network that begins with the target's last layer, final norm and output head.
+    """A network that begins with the target's first layer, final norm and output head.
+
+    The first layer, made to read embeddings, learns this several times faster than the last.
 
     Args:
         target: The target.
@@ -152,7 +154,7 @@ def build_network(target: Target, vocabulary: Tensor | None, train_head: bool) -
 
 
 def choose_layer(target: Target) -> int:
-    """The target's last layer that attends to the whole text.
+    """The target's first layer that attends to the whole text.
 
     Raises:
         ModelError: When the architecture is one that a feature draft cannot be made from.
@@ -173,14 +175,14 @@ def choose_layer(target: Target) -> int:
             f"({target.hidden_size}); use causal-lm instead"
         )
     if sliding_window(decoder.config) is None:
-        return len(layers) - 1
+        return 0
     kinds = getattr(decoder.config, "layer_types", None) or ()
     full = [index for index, kind in enumerate(kinds) if kind == "full_attention"]
     if not full:
         raise ModelError(
             f"feature: every layer of {name} has a sliding attention window; use causal-lm instead"
         )
-    return full[-1]
+    return full[0]
 
 
 def save_network(network: FeatureNetwork, vocabulary: Tensor | None, folder: Path) -> None:

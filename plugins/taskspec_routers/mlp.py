@@ -53,7 +53,7 @@ class MLP(Router):
     def fit(self, vectors: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> None:
         """Train the network."""
         options = self.options
-        schedule = Schedule(options.epochs, options.batch_size, options.learning_rate)
+        schedule = Schedule(options.epochs, options.batch_size, options.learning_rate, folds=5)
         self._network, self._factor = fit_classifier(
             lambda classes: self._make(vectors.shape[1], classes),
             list(vectors),

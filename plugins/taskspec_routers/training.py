@@ -30,6 +30,7 @@ class Schedule:
         learning_rate: Peak rate; it falls to zero along a cosine.
         weight_decay: AdamW's decay.
         fewest_steps: With few prompts there are more epochs, until there are this many steps.
+        folds: Fifths of the prompts that calibrate; each costs one more training.
     """
 
     epochs: int
@@ -37,6 +38,7 @@ class Schedule:
     learning_rate: float
     weight_decay: float = 0.01
     fewest_steps: int = 150
+    folds: int = 1
 
 
 class _Classifier(LightningModule):
@@ -72,7 +74,7 @@ def fit_classifier(
     schedule: Schedule,
     seed: int,
 ) -> tuple[nn.Module, float]:
-    """Train a network, and calibrate it by another one trained without a fifth of the prompts.
+    """Train a network, and calibrate it by others trained without a fifth of the prompts each.
 
     Args:
         make: From a number of tasks C to a new network, which makes logits [B, C].
@@ -99,7 +101,7 @@ def fit_classifier(
             network, [inputs[place] for place in np.flatnonzero(held).tolist()], collate
         )
 
-    factor = inverse_temperature(*held_out_scores(labels, seed, fold, folds=1))
+    factor = inverse_temperature(*held_out_scores(labels, seed, fold, schedule.folds))
     return train(np.ones(len(labels), dtype=bool)), factor
 
 
