@@ -15,6 +15,8 @@ from taskspec.recipe.lines import OVERRIDE
 from taskspec.recipe.schema import PluginChoice, Recipe
 from taskspec.recipe.yaml_text import read_yaml
 
+_USE = "use"
+
 
 @dataclass(frozen=True)
 class Override:
@@ -49,7 +51,8 @@ def read_overrides(texts: Sequence[str]) -> tuple[list[Override], list[Problem]]
 def apply_overrides(values: dict[str, Any], overrides: Sequence[Override]) -> list[Problem]:
     """Change `values` in place; keys merge into keys, everything else replaces.
 
-    A plugin's name alone (`partition=hdbscan`) replaces the plugin together with its options.
+    Naming another plugin (`partition=hdbscan`, `partition.use=hdbscan`) replaces the first one
+    together with its options.
     """
     problems = []
     for override in overrides:
@@ -87,9 +90,12 @@ def _merge(section: dict[str, Any], key: str, value: Any, is_choice: bool) -> No
     if is_choice and isinstance(old, dict) and isinstance(value, str):
         section[key] = {**old, "use": value, "options": {}}
     elif isinstance(old, dict) and isinstance(value, dict):
-        for name, each in value.items():
-            _merge(old, name, each, False)
+        # The plugin first, so that what its options are merged into is its own.
+        for name in sorted(value, key=lambda name: name != _USE):
+            _merge(old, name, value[name], False)
     else:
+        if key == _USE and old not in (None, value):
+            section.pop("options", None)
         section[key] = value
 
 

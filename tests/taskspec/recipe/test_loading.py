@@ -311,10 +311,18 @@ class TestOverrides:
         pool = load(minimal, "draft={pool: {other: lookup}}").recipe.draft.pool
         assert sorted(pool) == ["other", "small"]
 
-    def test_naming_another_plugin_drops_the_options_of_the_first(self, load, minimal):
+    @pytest.mark.parametrize(
+        "override", ["partition=hdbscan", "partition.use=hdbscan", "partition={use: hdbscan}"]
+    )
+    def test_naming_another_plugin_drops_the_options_of_the_first(self, load, minimal, override):
         text = f"{minimal}partition: {{use: kmeans, noise: drop, options: {{clusters: 5}}}}\n"
-        partition = load(text, "partition=hdbscan").recipe.partition
+        partition = load(text, override).recipe.partition
         assert (partition.use, partition.options, partition.noise) == ("hdbscan", {}, "drop")
+
+    def test_naming_another_plugin_with_options_takes_those(self, load, minimal):
+        other = "draft.pool.small={options: {drafts: [other]}, use: several}"
+        pool = load(minimal, other, "draft.pool.other=lookup").recipe.draft.pool
+        assert pool["small"] == PluginChoice("several", {"drafts": ["other"]})
 
     def test_reach_into_a_plugin_written_as_its_name_alone(self, load, minimal):
         text = f"{minimal}partition: kmeans\n"

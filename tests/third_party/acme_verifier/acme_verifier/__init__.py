@@ -29,11 +29,13 @@ class Twin(Verifier):
         noise: Tensor,
     ) -> Verdict:
         """Compare with the drawn tokens; the next token is the one drawn after what stands."""
+        place = torch.arange(noise.shape[1], device=tokens.device)
+        # After all drafted tokens the last column draws, wherever the row's padding begins.
+        own = torch.where(place == lengths[:, None], noise[:, -1:], noise)
         cumulative = target_probs.double().cumsum(dim=-1)
-        threshold = noise.double()[..., None] * cumulative[..., -1:]
+        threshold = own.double()[..., None] * cumulative[..., -1:]
         drawn = (cumulative <= threshold).sum(dim=-1)
-        drafted = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        stands = (tokens == drawn[:, :-1]) & drafted
+        stands = (tokens == drawn[:, :-1]) & (place[:-1] < lengths[:, None])
         accepted = stands.long().cumprod(dim=1).sum(dim=1)
         return Verdict(accepted, drawn.gather(1, accepted[:, None])[:, 0])
 
