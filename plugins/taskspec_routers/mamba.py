@@ -16,6 +16,7 @@ from scipy.special import softmax
 from torch import Tensor, nn
 
 from taskspec.interfaces import Router, option
+from taskspec.models.quiet import quiet_transformers
 from taskspec_routers.training import Schedule, fit_classifier, task_logits
 
 _WEIGHTS, _SHAPE, _TOKENIZER = "mamba.safetensors", "mamba.json", "tokenizer.json"
@@ -74,16 +75,19 @@ class Mamba(Router):
             self.options.learning_rate,
             fewest_steps=100,
         )
-        network, self._factor = fit_classifier(
-            self._make, self._encode(texts), labels, _pad, schedule, seed
-        )
+        # transformers says of every kernel that is not installed that it has a slower way.
+        with quiet_transformers():
+            network, self._factor = fit_classifier(
+                self._make, self._encode(texts), labels, _pad, schedule, seed
+            )
         assert isinstance(network, _Network)
         self._network = network
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Task probabilities float32 [B, C]."""
         assert self._network is not None, "fit or load the router first"
-        scores = task_logits(self._network, self._encode(texts), _pad) * self._factor
+        with quiet_transformers():
+            scores = task_logits(self._network, self._encode(texts), _pad) * self._factor
         return np.asarray(softmax(scores, axis=1), dtype=np.float32)
 
     def save(self, folder: Path) -> None:
