@@ -290,10 +290,11 @@ class CausalLM(TrainableDrafter):
             state = self._rows[row]
             drafted = state.tokens[state.proposed_from :]
             stands = state.proposed_from + _common_prefix(drafted, emitted[:count])
-            model = self._model(state.adapter)
-            model.rollback(row, min(model.length(row), stands))
             state.tokens[state.proposed_from :] = emitted[:count]
             state.proposed_from = len(state.tokens)
+            model = self._model(state.adapter)
+            # The newest token is left to feed, also where it was drafted just so.
+            model.rollback(row, min(model.length(row), stands, len(state.tokens) - 1))
 
     def stop(self, row: int) -> None:
         """Forget the row."""

@@ -180,19 +180,28 @@ def check_commit_equals_a_fresh_start(drafter: Any) -> None:
     for sampling in (Sampling(), _SAMPLED):
         for accepted in (0, 1, 3):
             _compare_with_fresh(built, sampling, accepted)
+        for accepted in (1, 2):
+            _compare_with_fresh(built, sampling, accepted, corrected=False)
 
 
-def _compare_with_fresh(built: Any, sampling: Sampling, accepted: int) -> None:
-    """Two rounds of draft and commit on row 0; then row 1 starts with the same text."""
+def _compare_with_fresh(
+    built: Any, sampling: Sampling, accepted: int, corrected: bool = True
+) -> None:
+    """Two rounds of draft and commit on row 0; then row 1 starts with the same text.
+
+    Without a correction the last emitted token happens to be the drafted one.
+    """
     prompt = toy_prompts(1)[0]
     text = list(prompt)
     start_row(built, 0, text, sampling)
     for turn in range(2):
         proposal = built.propose([0], [3], _noise(1, 3, turn))
         standing = proposal.tokens[0, : min(accepted, int(proposal.lengths[0]))].tolist()
-        after = (text[-1] + 11 + turn) % (VOCABULARY - 6) + 6
-        _commit(built, [0], [text], [[*standing, after]])
-        text += [*standing, after]
+        emitted = list(standing)
+        if corrected or not standing:
+            emitted.append((text[-1] + 11 + turn) % (VOCABULARY - 6) + 6)
+        _commit(built, [0], [text], [emitted])
+        text += emitted
     start_row(built, 1, text, sampling)
     noise = _noise(1, 3, 9)
     continued = built.propose([0], [3], noise)

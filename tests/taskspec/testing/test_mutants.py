@@ -208,6 +208,18 @@ class OneTokenBehind(CausalLM):
         super().commit(rows, tokens, fewer, hidden)
 
 
+@mutant("commit_equals_a_fresh_start", SMALL, raises=RuntimeError)
+class LeavesNothingToFeed(CausalLM):
+    """A last token that was drafted just so stays in the cache, so that none is left to feed."""
+
+    def commit(self, rows, tokens, counts, hidden=None):
+        lengths = [self._model(None).length(row) for row in rows]
+        super().commit(rows, tokens, counts, hidden)
+        for row, length in zip(rows, lengths, strict=True):
+            text = len(self._rows[row].tokens)
+            self._model(None).cache.lengths[row] = min(length, text)
+
+
 @mutant("rows_are_independent", SMALL)
 class SharesNoise(CausalLM):
     """Every row uses the first row's noise."""
