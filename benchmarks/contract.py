@@ -39,11 +39,11 @@ def rows(names: list[str], options: dict[str, Any]) -> None:
             choice = PluginChoice(record.name, dict(chosen))
             started = time.perf_counter()
             outcomes = list(run_checks(make_plugin(registry, record.kind, choice)))
-            failed = [each.check.name for each in outcomes if not each.passed]
+            failed = [f"{each.check.name}: {each.note}" for each in outcomes if not each.passed]
             shown = ", ".join(f"{key}={value}" for key, value in chosen.items()) or "defaults"
             passed = f"{len(outcomes) - len(failed)} of {len(outcomes)}"
             seconds = time.perf_counter() - started
-            verdict = ", ".join(failed) or "–"
+            verdict = "; ".join(failed) or "–"
             cells = (record.kind, f"`{record.name}`", shown, passed, verdict, f"{seconds:.0f} s")
             print("|", " | ".join(cells), "|", flush=True)
 

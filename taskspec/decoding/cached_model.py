@@ -12,6 +12,9 @@ from taskspec.decoding.packing import packed
 from taskspec.decoding.row_cache import RowCache, Window
 from taskspec.models.attention import sliding_window
 
+_FINAL = -1
+"""The layer index of the final normalised state."""
+
 
 class CachedModel:
     """Runs a transformers causal LM on rows of different lengths.
@@ -60,7 +63,7 @@ class CachedModel:
         rows: Sequence[int],
         tokens: Tensor,
         counts: Sequence[int] | None = None,
-        hidden_layers: tuple[int, ...] = (-1,),
+        hidden_layers: tuple[int, ...] = (_FINAL,),
     ) -> Tensor:
         """Append tokens to rows and run the model over them.
 
@@ -76,20 +79,23 @@ class CachedModel:
         """
         width = tokens.shape[1]
         window = self.cache.open(rows, width, self.device)
+        # Asked for earlier layers, transformers keeps all of them, by hooks that stay on the model.
+        last_only = set(hidden_layers) == {_FINAL}
         output = self.decoder(
             input_ids=tokens,
             attention_mask=self._mask(window),
             position_ids=window.positions,
             past_key_values=self.cache,
             use_cache=True,
-            output_hidden_states=hidden_layers != (-1,),
+            output_hidden_states=not last_only,
         )
         for index, row in enumerate(rows):
             self.cache.lengths[row] += width if counts is None else counts[index]
-        if hidden_layers == (-1,):
-            hidden: Tensor = output.last_hidden_state
-            return hidden
-        states = (*output.hidden_states[:-1], output.last_hidden_state)
+        final: Tensor = output.last_hidden_state
+        if hidden_layers == (_FINAL,):
+            return final
+        earlier = () if last_only else output.hidden_states[:-1]
+        states = (*earlier, final)
         return torch.cat([states[layer] for layer in hidden_layers], dim=-1)
 
     def _mask(self, window: Window) -> Tensor | dict[str, Tensor]:

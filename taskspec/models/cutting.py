@@ -106,6 +106,9 @@ def cut_language_model(
     memo: dict[int, Any] = {key: nn.Identity() for key in unwanted}
     cut: Any = copy.deepcopy(model, memo)
     kept = [cut.get_decoder().layers[index] for index in layers]
+    for module in cut.modules():
+        # What watched the whole model (transformers' capturing of states) cannot be pickled.
+        module._forward_hooks.clear()
     for index, layer in enumerate(kept):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):

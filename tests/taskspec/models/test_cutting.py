@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -135,3 +137,9 @@ def test_cutting_and_loading_leave_the_global_generator_alone(tiny_folder, tmp_p
     save_cut_model(cut, torch.arange(40), tmp_path)
     load_cut_model(tmp_path, torch.float32, CPU)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_cut_of_a_model_that_was_watched_travels_to_other_processes(tiny_folder):
+    target = load_language_model(str(tiny_folder), device="cpu").model
+    target(input_ids=TOKENS, output_hidden_states=True)
+    pickle.dumps(cut_language_model(target, 2, None))
