@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin
-from taskspec.recipe.schema import PluginChoice
 from taskspec.registry import default_registry
 from taskspec.testing import run_checks
 

@@ -22,13 +22,13 @@ from taskspec.evaluation.metrics import acceptance_rate, block_efficiency, draft
 from taskspec.interfaces import Aligner, Sampling, TrainableDrafter
 from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext
-from taskspec.pipeline.draft import draft_folder, drafter_class, train_answers
+from taskspec.pipeline.draft import draft_folder, drafter_class, split_answers
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.speed import acceptance_steps
 from taskspec.pipeline.verifiers import plain_verifier
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import load_recipe
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
-from taskspec.recipe.schema import PluginChoice
 from taskspec.registry import default_registry
 from taskspec.training.fit import fit
 
@@ -86,7 +86,7 @@ def align(
     report = fit(
         drafter,
         aligner,
-        train_answers(context),
+        split_answers(context, "train"),
         context.target,
         recipe.align,
         tokens,

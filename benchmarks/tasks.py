@@ -26,8 +26,8 @@ from taskspec.corpus.readers import read_examples
 from taskspec.evaluation.clustering import score_clustering
 from taskspec.interfaces import Encoder, PartitionContext, Partitioner, Router
 from taskspec.models.loading import load_language_model
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin
-from taskspec.recipe.schema import PluginChoice
 from taskspec.registry import default_registry
 from taskspec.serving.routing import router_inputs
 

@@ -33,6 +33,14 @@ class ArtifactError(TaskSpecError):
     """A file of a run folder or bundle is missing, altered or unwritable."""
 
 
+class ParityError(TaskSpecError):
+    """A trained draft does not do in the engine what it did in training."""
+
+
+class Terminated(TaskSpecError):
+    """The process was told to end; what was finished is kept."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with a recipe.

@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from taskspec.cli.main import COMMANDS, app
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import load_recipe
 from taskspec.recipe.plugins import make_plugin
-from taskspec.recipe.schema import PluginChoice
 from taskspec.registry import KINDS, Registry, default_registry
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +133,7 @@ def test_the_test_shown_runs_the_kit(documented_package, registry_with) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_exists_and_every_override_is_a_key(page, tmp_path, monkeypatch) -> None:
     names = {command.__name__.replace("_", "-") for command in COMMANDS}
+    names |= {group.name for group in app.registered_groups}
     write_prompts(tmp_path, monkeypatch)
     for words in commands(page):
         assert words[1] in names, words

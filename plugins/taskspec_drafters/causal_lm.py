@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from taskspec.decoding.cached_model import CachedModel
+from taskspec.decoding.native.drafting import GreedyDrafting
 from taskspec.decoding.sampling import probabilities_per_row, sample
 from taskspec.decoding.writing import write_texts
 from taskspec.errors import ModelError
@@ -22,7 +22,6 @@ from taskspec.interfaces import (
     Sampling,
     Target,
     TeacherSignal,
-    TrainableDrafter,
     TrainingBatch,
     option,
 )
@@ -37,6 +36,17 @@ from taskspec.models.loading import load_language_model, load_tokenizer
 from taskspec.models.quiet import quiet_transformers
 from taskspec.models.tokenizers import check_same_tokenizer
 from taskspec.training.attention import attention_masks
+from taskspec_drafters.draft_text import DraftText
+from taskspec_drafters.modes import evaluating
+from taskspec_drafters.task_vocabulary import (
+    NarrowedByTask,
+    columns_in,
+    load_vocabulary,
+    narrow_head,
+    spread,
+)
+
+_LEAST_WINDOW = 32
 
 
 @dataclass(frozen=True)
@@ -53,27 +63,34 @@ class CausalLMOptions:
     vocabulary: int = option(
         0, "Output tokens kept: the most frequent of the corpus; 0 keeps the whole vocabulary."
     )
+    task_vocabulary: int = option(
+        0, "Of these, output tokens kept for each task: the most frequent of its texts; 0: all."
+    )
+    window: int = option(
+        0, "Newest tokens of a text that the draft reads; 0: as many as the model was made for."
+    )
 
     def __post_init__(self) -> None:
         if self.layers < 1:
             raise ValueError("layers must be at least 1")
         if self.mlp_width < 0:
             raise ValueError("mlp_width must be 0 (all) or positive")
-        if self.vocabulary < 0:
-            raise ValueError("vocabulary must be 0 (all) or positive")
+        for name in ("vocabulary", "task_vocabulary"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (all) or positive")
+        if self.window and self.window < _LEAST_WINDOW:
+            raise ValueError(f"window must be 0 (the model's own) or at least {_LEAST_WINDOW}")
 
 
-@dataclass
-class _Row:
-    """A request: its text with what is drafted, and how much of it is decided."""
+@dataclass(frozen=True)
+class _Adapted:
+    """A copy of the draft with an adapter merged into it, and the ids of its head's rows."""
 
-    tokens: list[int]
-    sampling: Sampling
-    adapter: str | None
-    proposed_from: int
+    module: nn.Module
+    vocabulary: Tensor | None
 
 
-class CausalLM(TrainableDrafter):
+class CausalLM(NarrowedByTask):
     """A small language model with a KV cache of its own; adapters are merged copies of its layers.
 
     Autoregressive drafting as in Leviathan et al. 2023 (arXiv 2211.17192, algorithm 1). An output
@@ -89,12 +106,12 @@ class CausalLM(TrainableDrafter):
         model: nn.Module | None = None,
         vocabulary: Tensor | None = None,
     ) -> None:
-        super().__init__(options)
+        super().__init__(options, vocabulary)
         self._module = model
-        self._vocabulary = vocabulary
-        self._adapted: dict[str, nn.Module] = {}
+        self._adapted: dict[str, _Adapted] = {}
         self._running: dict[str | None, CachedModel] = {}
-        self._rows: dict[int, _Row] = {}
+        self._drafting: dict[str | None, GreedyDrafting] = {}
+        self._rows: dict[int, DraftText] = {}
 
     @classmethod
     def check(cls, target: Target, options: CausalLMOptions) -> None:
@@ -146,13 +163,17 @@ class CausalLM(TrainableDrafter):
                 always=target.eos_token_ids,
             )
         width = 0 if options.model is not None else options.mlp_width
-        return cls(options, cut_language_model(source, layers, vocabulary, width), vocabulary)
+        made = cls(options, cut_language_model(source, layers, vocabulary, width), vocabulary)
+        made._end_tokens = target.eos_token_ids
+        return made
 
     @classmethod
     def load(cls, folder: Path, target: Target, options: CausalLMOptions) -> Self:
         """Load the saved model in the target's dtype, onto its device."""
         model, vocabulary = load_cut_model(folder, target.dtype, target.device)
-        return cls(options, model, vocabulary)
+        made = cls(options, model, vocabulary)
+        made._end_tokens = target.eos_token_ids
+        return made
 
     def save(self, folder: Path) -> None:
         """Write model, configuration and vocabulary as safetensors and JSON."""
@@ -168,17 +189,13 @@ class CausalLM(TrainableDrafter):
     def module(self, module: nn.Module) -> None:
         self._module = module
         self._running.clear()
+        self._drafting.clear()
 
     @property
     def needs_recovery(self) -> bool:
         """True when cut from the target: the layers have never seen each other."""
         options: CausalLMOptions = self.options
         return options.model is None
-
-    @property
-    def vocabulary(self) -> Tensor | None:
-        """int64 [Vd] target ids of the output head's rows."""
-        return self._vocabulary
 
     def add_adapter(self, name: str, folder: Path) -> None:
         """Load a PEFT adapter, merged into a copy that shares the embeddings."""
@@ -187,22 +204,32 @@ class CausalLM(TrainableDrafter):
         untyped: Any = self.module
         embeddings = untyped.get_input_embeddings()
         base = copy.deepcopy(self.module, memo={id(embeddings): embeddings})
+        own = load_vocabulary(folder)
+        if own is not None:
+            narrow_head(base, self._vocabulary, own)
         with quiet_transformers():
-            self._adapted[name] = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
+            merged = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
+        self._adapted[name] = _Adapted(merged, self._vocabulary if own is None else own)
         self._running.pop(name, None)
+        self._drafting.pop(name, None)
 
-    def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
-        """Logits [M, Vd] at the trained positions; the teacher's states are not used."""
+    def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
+        """Final states [M, D] at the trained positions; the teacher's are not used."""
         model = self._unwrapped()
         decoder = model.get_decoder()
-        hidden = decoder(
+        states: Tensor = decoder(
             input_ids=batch.tokens,
             attention_mask=attention_masks(batch, decoder.config),
             position_ids=batch.positions,
             use_cache=False,
         ).last_hidden_state
-        logits: Tensor = model.get_output_embeddings()(hidden[batch.trained])
-        return logits
+        return states[batch.trained]
+
+    @property
+    def training_head(self) -> nn.Module:
+        """The output head."""
+        head: nn.Module = self._unwrapped().get_output_embeddings()
+        return head
 
     def sample(
         self,
@@ -215,7 +242,7 @@ class CausalLM(TrainableDrafter):
         """Continue prompts with the weights as they are, an adapter being trained included."""
         model = self._unwrapped()
         # Autocast would keep weights rounded here for the training passes around this.
-        with _evaluating(model), torch.autocast(model.device.type, enabled=False):
+        with evaluating(model), torch.autocast(model.device.type, enabled=False):
             running = CachedModel(model, model.get_output_embeddings(), len(prompts))
             return write_texts(
                 running, self._vocabulary, prompts, counts, sampling, generator, end_tokens
@@ -234,26 +261,45 @@ class CausalLM(TrainableDrafter):
         hidden: Tensor | None = None,
         adapter: str | None = None,
     ) -> None:
-        """Run the prompt, all but its last token."""
-        self._rows[row] = _Row(list(prompt), sampling, adapter, len(prompt))
+        """Run the prompt, as much of it as the window holds, all but its last token."""
+        self._rows[row] = DraftText(list(prompt), sampling, adapter, len(prompt))
         model = self._model(adapter)
         model.rollback(row, 0)
-        if len(prompt) > 1:
-            model.forward([row], torch.tensor([prompt[:-1]], device=model.device))
+        self._slide(row, 1)
+        read = self._rows[row].tokens[:-1]
+        if read:
+            model.forward([row], torch.tensor([read], device=model.device))
+
+    def _slide(self, row: int, k: int) -> None:
+        """Where k more tokens do not fit, let the row go on from the newest half of its window."""
+        text = self._rows[row]
+        if text.slide(k, self._window):
+            self._model(text.adapter).rollback(row, 0)
+
+    @property
+    def _window(self) -> int:
+        """Tokens that the draft reads at most."""
+        options: CausalLMOptions = self.options
+        made_for: int = _text_config(self._unwrapped()).max_position_embeddings
+        return min(options.window or made_for, made_for)
 
     @torch.inference_mode()
     def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
         """Draft k[b] tokens for each row, one forward pass per token."""
         width, greedy = max(k), all(self._rows[row].sampling.greedy for row in rows)
+        for row, count in zip(rows, k, strict=True):
+            self._slide(row, count)
         tokens = torch.zeros(len(rows), width, dtype=torch.int64)
-        size = len(self._vocabulary) if self._vocabulary is not None else None
         probs: Tensor | None = None
         for adapter in dict.fromkeys(self._rows[row].adapter for row in rows):
-            model = self._model(adapter)
+            model, vocabulary = self._model(adapter), self._vocabulary_of(adapter)
             mine = [index for index, row in enumerate(rows) if self._rows[row].adapter == adapter]
             for place in range(width):
                 active = [index for index in mine if k[index] > place]
                 if not active:
+                    break
+                if greedy and place and adapter in self._drafting:
+                    self._draft_rest(adapter, rows, active, k, tokens)
                     break
                 logits = self._next_logits(model, [rows[index] for index in active])
                 if greedy:
@@ -262,15 +308,35 @@ class CausalLM(TrainableDrafter):
                     samplings = [self._rows[rows[index]].sampling for index in active]
                     q = probabilities_per_row(logits[:, None], samplings)[:, 0]
                     choice = sample(q, noise[active, place].to(q.device))
+                    if vocabulary is not None and vocabulary is not self._vocabulary:
+                        q = spread(q, columns_in(self._vocabulary, vocabulary), self._columns)
                     if probs is None:
-                        probs = q.new_zeros(len(rows), width, size or q.shape[-1])
+                        probs = q.new_zeros(len(rows), width, self._columns)
                     probs[active, place] = q
-                if self._vocabulary is not None:
-                    choice = self._vocabulary[choice]
+                if vocabulary is not None:
+                    choice = vocabulary.to(choice.device)[choice]
                 for index, token in zip(active, choice.tolist(), strict=True):
                     self._rows[rows[index]].tokens.append(token)
                     tokens[index, place] = token
         return Proposal(tokens, torch.tensor(list(k)), probs, self._vocabulary)
+
+    def _draft_rest(
+        self,
+        adapter: str | None,
+        rows: Sequence[int],
+        active: Sequence[int],
+        k: Sequence[int],
+        tokens: Tensor,
+    ) -> None:
+        """Draft in one call what follows the rows' first tokens, into tokens [B, K]."""
+        model, numbers = self._model(adapter), [rows[index] for index in active]
+        steps = max(k[index] for index in active) - 1
+        rest = self._drafting[adapter].run(numbers, tokens[list(active), 0], steps)
+        for index, drafted in zip(active, rest.tolist(), strict=True):
+            row, count = rows[index], k[index] - 1
+            tokens[index, 1 : 1 + count] = torch.tensor(drafted[:count])
+            self._rows[row].tokens += drafted[:count]
+            model.rollback(row, model.length(row) - (steps - count))
 
     def _next_logits(self, model: CachedModel, rows: Sequence[int]) -> Tensor:
         """Feed each row the tokens its cache lacks; logits [B, Vd] of what comes next."""
@@ -287,33 +353,37 @@ class CausalLM(TrainableDrafter):
     ) -> None:
         """Keep what agrees with the emitted tokens, drop the rest from text and cache."""
         for row, emitted, count in zip(rows, tokens.tolist(), counts.tolist(), strict=True):
-            state = self._rows[row]
-            drafted = state.tokens[state.proposed_from :]
-            stands = state.proposed_from + _common_prefix(drafted, emitted[:count])
-            state.tokens[state.proposed_from :] = emitted[:count]
-            state.proposed_from = len(state.tokens)
-            model = self._model(state.adapter)
+            text = self._rows[row]
+            stands = text.settle(emitted[:count])
+            model = self._model(text.adapter)
             # The newest token is left to feed, also where it was drafted just so.
-            model.rollback(row, min(model.length(row), stands, len(state.tokens) - 1))
+            model.rollback(row, min(model.length(row), stands, len(text.tokens) - 1))
 
     def stop(self, row: int) -> None:
         """Forget the row."""
-        state = self._rows.pop(row, None)
-        if state is not None:
-            self._model(state.adapter).rollback(row, 0)
+        text = self._rows.pop(row, None)
+        if text is not None:
+            self._model(text.adapter).rollback(row, 0)
 
     def _model(self, adapter: str | None) -> CachedModel:
         """The running model of an adapter, made on first use."""
         if adapter not in self._running:
-            module: Any = self.module if adapter is None else self._adapted[adapter]
-            self._running[adapter] = CachedModel(module, module.get_output_embeddings())
+            module: Any = self.module if adapter is None else self._adapted[adapter].module
+            made = self._running[adapter] = CachedModel(module, module.get_output_embeddings())
+            drafting = made.greedy_drafting(self._vocabulary_of(adapter))
+            if drafting is not None:
+                self._drafting[adapter] = drafting
         return self._running[adapter]
 
+    def _vocabulary_of(self, adapter: str | None) -> Tensor | None:
+        """Target ids of the rows of the head that drafts with an adapter."""
+        return self._vocabulary if adapter is None else self._adapted[adapter].vocabulary
 
-def _common_prefix(drafted: Sequence[int], emitted: Sequence[int]) -> int:
-    """How many leading tokens agree."""
-    pairs = zip(drafted, emitted, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(drafted), len(emitted)))
+    @property
+    def _columns(self) -> int:
+        """Vd: columns of a proposal's distributions."""
+        count: int = self._unwrapped().get_output_embeddings().out_features
+        return count
 
 
 def _layer_count(model: Any) -> int:
@@ -323,13 +393,3 @@ def _layer_count(model: Any) -> int:
 
 def _text_config(model: Any) -> Any:
     return model.config.get_text_config()
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)

@@ -18,7 +18,6 @@ from taskspec.interfaces import (
     Sampling,
     Target,
     TeacherSignal,
-    TrainableDrafter,
     TrainingBatch,
     option,
 )
@@ -36,10 +35,17 @@ from taskspec_drafters.feature_training import (
     TargetReader,
     batch_generator,
     choose_depths,
-    evaluating,
     noise_like,
     roll_out,
     write_texts,
+)
+from taskspec_drafters.modes import evaluating
+from taskspec_drafters.task_vocabulary import (
+    NarrowedByTask,
+    columns_in,
+    load_vocabulary,
+    narrow_head,
+    spread,
 )
 
 
@@ -49,6 +55,9 @@ class FeatureOptions:
 
     vocabulary: int = option(
         8192, "Output tokens kept: the most frequent of the corpus; 0 keeps the whole vocabulary."
+    )
+    task_vocabulary: int = option(
+        0, "Of these, output tokens kept for each task: the most frequent of its texts; 0: all."
     )
     train_head: bool = option(
         False, "Train the output head too; otherwise it stays the target's and is not saved."
@@ -61,8 +70,9 @@ class FeatureOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.vocabulary < 0:
-            raise ValueError("vocabulary must be 0 (all) or positive")
+        for name in ("vocabulary", "task_vocabulary"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (all) or positive")
         if self.rollout_steps < 1:
             raise ValueError("rollout_steps must be at least 1")
         if not self.feature_noise >= 0:
@@ -77,7 +87,7 @@ class _Row:
     adapter: str | None
 
 
-class Feature(TrainableDrafter):
+class Feature(NarrowedByTask):
     """One decoder layer that goes on from the target's final hidden states.
 
     EAGLE (arXiv 2401.15077) as a chain: states are predicted, the target's own output head reads
@@ -98,11 +108,10 @@ class Feature(TrainableDrafter):
         vocabulary: Tensor | None = None,
         reader: TargetReader | None = None,
     ) -> None:
-        super().__init__(options)
+        super().__init__(options, vocabulary)
         self._module = network
-        self._vocabulary = vocabulary
         self._reader = reader
-        self._adapted: dict[str, FeatureNetwork] = {}
+        self._adapted: dict[str, tuple[FeatureNetwork, Tensor | None]] = {}
         self._serving: dict[str | None, FeatureRows] = {}
         self._rows: dict[int, _Row] = {}
 
@@ -131,7 +140,7 @@ class Feature(TrainableDrafter):
                 always=target.eos_token_ids,
             )
         network = build_network(target, vocabulary, options.train_head)
-        return cls(options, network, vocabulary, TargetReader(target.model))
+        return cls._made(options, network, vocabulary, target)
 
     @classmethod
     def load(cls, folder: Path, target: Target, options: FeatureOptions) -> Self:
@@ -141,7 +150,19 @@ class Feature(TrainableDrafter):
             ModelError: When the folder holds no feature draft of this target's shape.
         """
         network, vocabulary = load_network(folder, target, options.train_head)
-        return cls(options, network, vocabulary, TargetReader(target.model))
+        return cls._made(options, network, vocabulary, target)
+
+    @classmethod
+    def _made(
+        cls,
+        options: FeatureOptions,
+        network: FeatureNetwork,
+        vocabulary: Tensor | None,
+        target: Target,
+    ) -> Self:
+        made = cls(options, network, vocabulary, TargetReader(target.model))
+        made._end_tokens = target.eos_token_ids
+        return made
 
     def save(self, folder: Path) -> None:
         """Write what is not the target's own, as safetensors and JSON."""
@@ -163,39 +184,54 @@ class Feature(TrainableDrafter):
         """True: no layer of the target has predicted states before."""
         return True
 
-    @property
-    def vocabulary(self) -> Tensor | None:
-        """int64 [Vd] target ids of the output head's rows."""
-        return self._vocabulary
-
     def add_adapter(self, name: str, folder: Path) -> None:
         """Load a PEFT adapter, merged into a copy of the network."""
         from peft import PeftModel
 
+        base, own = copy.deepcopy(self._unwrapped()), load_vocabulary(folder)
+        if own is not None:
+            narrow_head(base, self._vocabulary, own)
         with quiet_transformers():
-            adapted = PeftModel.from_pretrained(copy.deepcopy(self.module), folder)
-            self._adapted[name] = adapted.merge_and_unload().eval()
+            merged = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
+        self._adapted[name] = merged, self._vocabulary if own is None else own
         self._serving.pop(name, None)
 
-    def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
-        """Logits [M, Vd] at the trained positions, each after a roll-out of random length.
+    def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
+        """States [M, H] at the trained positions, each after a roll-out of random length.
 
-        The logits after token i come from token i and the target's state before it or, from the
+        The state after token i comes from token i and the target's state before it or, from the
         second step on, a predicted one. In evaluation mode every state is the target's, as for
         the first drafted token. The target reads the whole batch for its states; those that
         `teacher` may hold are of answers only.
         """
         network = self._unwrapped()
-        states, embeddings = self._target().read(batch)
         steps = self.options.rollout_steps if network.training else 1
         generator = batch_generator(batch)
-        if network.training and self.options.feature_noise:
-            states = states + noise_like(states, self.options.feature_noise, generator)
-        predicted = roll_out(network, states, embeddings, batch, steps)
+        noise = self.options.feature_noise if network.training else 0.0
+        made = torch.stack(self._rolled_out(batch, steps, noise, generator))  # [S, M, H]
         depths = choose_depths(batch, steps, generator)
-        made = torch.stack([each[batch.trained] for each in predicted])  # [S, M, H]
-        logits: Tensor = network.head(made[depths - 1, torch.arange(len(depths))])
-        return logits
+        return made[depths - 1, torch.arange(len(depths))]
+
+    @property
+    def training_head(self) -> nn.Module:
+        """The target's output head, trimmed to the draft's vocabulary."""
+        return self._unwrapped().head
+
+    def drafted_states(
+        self, batch: TrainingBatch, teacher: TeacherSignal, steps: int
+    ) -> list[Tensor]:
+        """States [M, H] after each number of predicted states, from none on."""
+        return self._rolled_out(batch, steps, 0.0, batch_generator(batch))
+
+    def _rolled_out(
+        self, batch: TrainingBatch, steps: int, noise: float, generator: torch.Generator
+    ) -> list[Tensor]:
+        """Predicted states [M, H] at the trained positions, for each step of a roll-out."""
+        states, embeddings = self._target().read(batch)
+        if noise:
+            states = states + noise_like(states, noise, generator)
+        predicted = roll_out(self._unwrapped(), states, embeddings, batch, steps)
+        return [each[batch.trained] for each in predicted]
 
     def sample(
         self,
@@ -266,8 +302,12 @@ class Feature(TrainableDrafter):
                 tokens = drafted.new_zeros(len(rows), max(k))
             tokens[mine, : drafted.shape[1]] = drafted
             if q is not None:
+                vocabulary = self._vocabulary_of(adapter)
+                columns = self._unwrapped().head.out_features
+                if vocabulary is not None and vocabulary is not self._vocabulary:
+                    q = spread(q, columns_in(self._vocabulary, vocabulary), columns)
                 if probs is None:
-                    probs = q.new_zeros(len(rows), max(k), q.shape[-1])
+                    probs = q.new_zeros(len(rows), max(k), columns)
                 probs[mine, : q.shape[1]] = q
         assert tokens is not None, "a proposal is asked for at least one row"
         return Proposal(tokens, torch.tensor(list(k)), probs, self._vocabulary)
@@ -291,9 +331,13 @@ class Feature(TrainableDrafter):
     def _running(self, adapter: str | None) -> FeatureRows:
         """The rows of an adapter; its network is prepared for decoding on first use."""
         if adapter not in self._serving:
-            network = self._unwrapped() if adapter is None else self._adapted[adapter]
-            self._serving[adapter] = FeatureRows(network, self._vocabulary)
+            network = self._unwrapped() if adapter is None else self._adapted[adapter][0]
+            self._serving[adapter] = FeatureRows(network, self._vocabulary_of(adapter))
         return self._serving[adapter]
+
+    def _vocabulary_of(self, adapter: str | None) -> Tensor | None:
+        """Target ids of the rows of the head that drafts with an adapter."""
+        return self._vocabulary if adapter is None else self._adapted[adapter][1]
 
 
 def _states(hidden: Tensor | None) -> Tensor:

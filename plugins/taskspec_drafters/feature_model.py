@@ -117,6 +117,10 @@ class FeatureNetwork(nn.Module):
         """The head."""
         return self.head
 
+    def set_output_embeddings(self, head: nn.Linear) -> None:
+        """Put another head in its place."""
+        self.head = head
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

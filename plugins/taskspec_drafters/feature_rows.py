@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from taskspec.decoding.cached_model import CachedModel
+from taskspec.decoding.native.drafting import Fusion
+from taskspec.decoding.native.linear import NativeLinear
 from taskspec.decoding.packing import packed
 from taskspec.decoding.sampling import probabilities_per_row, sample
 from taskspec.interfaces import Sampling
@@ -48,6 +50,15 @@ class FeatureRows(CachedModel):
         self.embedding = network.get_input_embeddings()
         self.vocabulary = None if vocabulary is None else vocabulary.to(self.device)
         self.waiting: dict[int, _Waiting] = {}
+        self.drafting = self.greedy_drafting(self.vocabulary, self._native_fusion())
+
+    def _native_fusion(self) -> Fusion | None:
+        """The fusion as the kernels take it; None where they do not run."""
+        if not isinstance(self.fusion, NativeLinear):
+            return None
+        norms = (self.network.state_norm, self.network.token_norm)
+        weights = [norm.weight.detach().float() for norm in norms]
+        return Fusion(self.fusion, weights[0], weights[1], norms[0].eps or 0.0)
 
     @torch.inference_mode()
     def start(self, row: int, prompt: Sequence[int], hidden: Tensor) -> None:
@@ -92,10 +103,13 @@ class FeatureRows(CachedModel):
         for place in range(max(k)):
             staying = [index for index in range(len(rows)) if k[index] > place]
             numbers = [rows[index] for index in staying]
+            kept = [active.index(index) for index in staying] if place else []
             if place == 0:
                 predicted = self._catch_up(numbers)
+            elif samplings is None and self.drafting is not None:
+                self._draft_rest(numbers, staying, k, tokens, predicted[kept])
+                break
             else:
-                kept = [active.index(index) for index in staying]
                 before, last = predicted[kept, None], tokens[staying, place - 1, None]
                 predicted = self.predict(numbers, before, last, [1] * len(staying))
             active = staying
@@ -110,6 +124,22 @@ class FeatureRows(CachedModel):
                 probs[active, place] = q
             tokens[active, place] = choice if self.vocabulary is None else self.vocabulary[choice]
         return tokens, probs
+
+    def _draft_rest(
+        self,
+        numbers: Sequence[int],
+        staying: Sequence[int],
+        k: Sequence[int],
+        tokens: Tensor,
+        states: Tensor,
+    ) -> None:
+        """Draft in one call what follows the first tokens, into tokens [B, K]."""
+        assert self.drafting is not None
+        steps = max(k[index] for index in staying) - 1
+        rest = self.drafting.run(numbers, tokens[list(staying), 0], steps, states)
+        for number, index, drafted in zip(numbers, staying, rest, strict=True):
+            tokens[index, 1 : k[index]] = drafted[: k[index] - 1]
+            self.rollback(number, self.length(number) - (steps - (k[index] - 1)))
 
     @torch.inference_mode()
     def commit(self, row: int, emitted: Sequence[int], states: Tensor) -> None:
@@ -140,16 +170,8 @@ class FeatureRows(CachedModel):
             float [B, H].
         """
         embeddings = self.embedding(tokens).to(self.dtype)
-        window = self.cache.open(rows, tokens.shape[1], self.device)
-        predicted: Tensor = self.decoder(
-            inputs_embeds=self.network.fuse_with(self.fusion, states.to(self.dtype), embeddings),
-            attention_mask=self._mask(window),
-            position_ids=window.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
-        for row, count in zip(rows, counts, strict=True):
-            self.cache.lengths[row] += count
+        fused = self.network.fuse_with(self.fusion, states.to(self.dtype), embeddings)
+        predicted = self.forward_embeddings(rows, fused.to(self.dtype), counts)
         return predicted[torch.arange(len(rows)), torch.tensor(counts) - 1]
 
     def _catch_up(self, rows: Sequence[int]) -> Tensor:

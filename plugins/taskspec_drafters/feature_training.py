@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Generator, Tensor, nn
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.interfaces import Drafter, Sampling, TrainingBatch
 from taskspec.training.attention import attention_masks
+from taskspec.training.batches import Segment, segments_of
 from taskspec_drafters.feature_model import FeatureNetwork
 
 _DEPTH_DECAY = 0.8
@@ -37,6 +37,10 @@ class TargetReader:
         self._states: dict[tuple[torch.device, bytes], Tensor] = {}
         self._bytes_left = most_bytes
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> TargetReader:
+        """The same one: a copied draft reads the same target."""
+        return self
+
     def read(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Final states and embeddings, float [B, T, H] each, of all tokens of a batch.
 
@@ -44,24 +48,30 @@ class TargetReader:
         """
         device = batch.tokens.device
         model = self._on(device)
-        keys = [(device, text) for text in _texts(batch)]
-        unread = [row for row, key in enumerate(keys) if key not in self._states]
-        new = dict(zip(unread, self._read(model, batch, unread), strict=True))
+        parts = segments_of(batch)
+        keys = [(device, _text(batch, part)) for part in parts]
+        unread = {
+            part.row for part, key in zip(parts, keys, strict=True) if key not in self._states
+        }
+        new = self._read(model, batch, sorted(unread))
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             embeddings = model.get_input_embeddings()(batch.tokens)
         # Tensors of inference mode cannot take part in a training step; copies can.
         embeddings = embeddings.clone()
         states = embeddings.new_zeros(embeddings.shape)
-        for row, key in enumerate(keys):
-            own = new[row] if row in new else self._states[key]
-            states[row, : len(own)] = own
+        for part, key in zip(parts, keys, strict=True):
+            if part.row in new:
+                own = new[part.row][part.first : part.end].clone()
+            else:
+                own = self._states[key]
+            states[part.row, part.first : part.end] = own
             self._keep(key, own)
         return states, embeddings
 
-    def _read(self, model: Any, batch: TrainingBatch, rows: list[int]) -> list[Tensor]:
+    def _read(self, model: Any, batch: TrainingBatch, rows: list[int]) -> dict[int, Tensor]:
         """States [T, H] of some rows of a batch."""
         if not rows:
-            return []
+            return {}
         some = TrainingBatch(
             batch.tokens[rows], batch.positions[rows], batch.segments[rows], batch.trained[rows]
         )
@@ -73,8 +83,7 @@ class TargetReader:
                 position_ids=some.positions,
                 use_cache=False,
             ).last_hidden_state
-        lengths = _lengths(some)
-        return [own[:length].clone() for own, length in zip(states, lengths, strict=True)]
+        return dict(zip(rows, states, strict=True))
 
     def _keep(self, key: tuple[torch.device, bytes], states: Tensor) -> None:
         size = states.numel() * states.element_size()
@@ -99,20 +108,11 @@ class TargetReader:
         return self._models[device]
 
 
-def _lengths(batch: TrainingBatch) -> list[int]:
-    """Length of each row up to its padding."""
-    lengths: list[int] = (batch.segments >= 0).sum(dim=1).tolist()
-    return lengths
-
-
-def _texts(batch: TrainingBatch) -> list[bytes]:
-    """What the states of each row depend on."""
-    parts = torch.stack([batch.tokens, batch.positions, batch.segments], dim=1).cpu()
-    lengths = _lengths(batch)
-    return [
-        part[:, :length].contiguous().numpy().tobytes()
-        for part, length in zip(parts, lengths, strict=True)
-    ]
+def _text(batch: TrainingBatch, part: Segment) -> bytes:
+    """What the states of one text depend on."""
+    place = part.row, slice(part.first, part.end)
+    both = torch.stack([batch.tokens[place], batch.positions[place]]).cpu()
+    return both.numpy().tobytes()
 
 
 def roll_out(
@@ -241,14 +241,3 @@ def write_texts(
         if not rows:
             break
     return texts
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a block; the mode before it comes back."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from taskspec.errors import ModelError, PluginError
+from taskspec.errors import ModelError
+from taskspec.models.endpoint import Server, first_line
 from taskspec_partitioners.asking import (
     Turns,
     choosing_turns,
@@ -28,22 +28,16 @@ class Endpoint:
     """Where to ask, and how much.
 
     Attributes:
-        url: Base address, such as `http://localhost:8000/v1`.
+        server: The server.
         model: The model's name there.
-        key_variable: Environment variable that holds the key; empty for servers without one.
-        timeout: Seconds until a request is given up.
-        retries: Times that a failed request is repeated, with growing pauses.
         max_requests: Requests after which no more is asked.
         max_tokens: Tokens, read and written, after which no more is asked.
         answer_tokens: Longest answer asked for.
         characters: Longest part of a text that is sent.
     """
 
-    url: str
+    server: Server
     model: str
-    key_variable: str
-    timeout: float
-    retries: int
     max_requests: int
     max_tokens: int
     answer_tokens: int
@@ -59,21 +53,8 @@ class EndpointLabeller:
         Raises:
             PluginError: When the `openai` package is missing or the key is not set.
         """
-        try:
-            import openai
-        except ImportError:
-            raise PluginError(
-                "partitioner 'llm-label' with an endpoint needs openai; "
-                "run: pip install 'taskspec-decoding[endpoint]'"
-            ) from None
-        self._openai: Any = openai
         self._endpoint = endpoint
-        self._client = openai.OpenAI(
-            base_url=endpoint.url,
-            api_key=_key(endpoint.key_variable),
-            timeout=endpoint.timeout,
-            max_retries=endpoint.retries,
-        )
+        self._client = endpoint.server.connect("partitioner 'llm-label'")
         self._requests = 0
         self._tokens = 0
 
@@ -98,6 +79,8 @@ class EndpointLabeller:
         Raises:
             ModelError: When there is not one usable answer.
         """
+        from openai import BadRequestError, OpenAIError
+
         found: list[Label | None] = [None] * len(questions)
         reason = "its answers could not be read"
         asked = 0
@@ -111,21 +94,22 @@ class EndpointLabeller:
             self._requests += 1
             try:
                 found[asked] = read(self._ask(turns))
-            except self._openai.BadRequestError as error:
-                reason = f"it refused a request ({_first_line(error)})"  # the next may be fine
-            except self._openai.OpenAIError as error:
-                reason = f"it failed ({_first_line(error)})"
+            except BadRequestError as error:
+                reason = f"it refused a request ({first_line(error)})"  # the next may be fine
+            except OpenAIError as error:
+                reason = f"it failed ({first_line(error)})"
                 break
         else:
             asked = len(questions)
+        url = self._endpoint.server.url
         if all(each is None for each in found):
             raise ModelError(
-                f"llm-label: the endpoint {self._endpoint.url} gave no label: {reason}; check "
+                f"llm-label: the endpoint {url} gave no label: {reason}; check "
                 "endpoint, model, key_variable and the budget in partition.options"
             )
         if asked < len(questions):
             warnings.warn(
-                f"llm-label stopped asking {self._endpoint.url} after {asked} of {len(questions)} "
+                f"llm-label stopped asking {url} after {asked} of {len(questions)} "
                 f"prompts: {reason}; the others are labelled by their neighbours",
                 stacklevel=2,
             )
@@ -146,19 +130,3 @@ class EndpointLabeller:
             written = sum(len(turn["content"]) for turn in turns) + len(answer)
             self._tokens += -(-written // _CHARACTERS_PER_TOKEN)
         return answer
-
-
-def _key(variable: str) -> str:
-    if not variable:
-        return "none"  # the client insists on one
-    key = os.environ.get(variable)
-    if not key:
-        raise PluginError(
-            f"llm-label: the environment variable {variable} holds no key; set it, or leave "
-            "key_variable empty for an endpoint without keys"
-        )
-    return key
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

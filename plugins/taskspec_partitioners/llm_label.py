@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from taskspec.errors import CorpusError, ModelError
 from taskspec.interfaces import PartitionContext, Partitioner, option
+from taskspec.models.endpoint import Server
 from taskspec_partitioners.asking import Labeller
 from taskspec_partitioners.names import name_tasks
 
@@ -182,11 +183,8 @@ def _make_labeller(options: LlmLabelOptions, context: PartitionContext) -> Label
 
         return EndpointLabeller(
             Endpoint(
-                url=options.endpoint,
+                Server(options.endpoint, options.key_variable, options.timeout, options.retries),
                 model=options.model,
-                key_variable=options.key_variable,
-                timeout=options.timeout,
-                retries=options.retries,
                 max_requests=options.max_requests,
                 max_tokens=options.max_tokens,
                 answer_tokens=options.answer_tokens,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from taskspec.interfaces import Verdict, Verifier
@@ -24,7 +23,4 @@ class Greedy(Verifier):
     ) -> Verdict:
         """Compare with the target's argmax; the next token is its argmax after what stands."""
         best = target_probs.argmax(dim=-1)
-        drafted = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        stands = (tokens == best[:, :-1]) & drafted
-        accepted = stands.long().cumprod(dim=1).sum(dim=1)
-        return Verdict(accepted, best.gather(1, accepted[:, None])[:, 0])
+        return self.verify_greedy(tokens, lengths, best, target_probs.shape[-1])

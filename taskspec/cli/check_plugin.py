@@ -29,8 +29,8 @@ def check_plugin(
 
         taskspec check-plugin causal-lm layers=2 vocabulary=32
     """
+    from taskspec.recipe.choice import PluginChoice
     from taskspec.recipe.plugins import make_plugin
-    from taskspec.recipe.schema import PluginChoice
     from taskspec.registry import default_registry
 
     registry = default_registry()

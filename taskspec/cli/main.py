@@ -15,6 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from taskspec import __version__
+from taskspec.cli.bench import bench
+from taskspec.cli.certify import certify
 from taskspec.cli.check_plugin import check_plugin
 from taskspec.cli.generate import generate
 from taskspec.cli.models import models
@@ -23,10 +25,11 @@ from taskspec.cli.plugins import plugins
 from taskspec.cli.recipes import copy, recipes
 from taskspec.cli.run import run
 from taskspec.cli.validate import validate
-from taskspec.errors import TaskSpecError
+from taskspec.errors import TaskSpecError, Terminated
 
 _USERS_MISTAKE = 2
 _INTERRUPTED = 130
+_TERMINATED = 143
 _ADVICE = {
     errno.ENOSPC: "no space left on the disk; free some and run the same command again",
     errno.EACCES: "permission denied; choose a place you can write to",
@@ -43,11 +46,13 @@ class _Boundary(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            with _interrupts_noted() as interrupted:
+            with _interrupts_noted() as interrupted, _termination_raised():
                 return super().invoke(ctx)
         except (Exception, KeyboardInterrupt) as error:
             if interrupted or isinstance(error, KeyboardInterrupt):
                 _fail("\ninterrupted; run the same command again to continue", _INTERRUPTED)
+            if isinstance(error, Terminated):
+                _fail("\nterminated; run the same command again to continue", _TERMINATED)
             if isinstance(error, TaskSpecError):
                 _fail(f"error: {error}", _USERS_MISTAKE)
             code = _error_number(error)
@@ -76,6 +81,23 @@ def _interrupts_noted() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """Let SIGTERM, as sent before preemption, unwind the command as an error does."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated("SIGTERM")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _error_number(error: BaseException | None) -> int | None:
     """The operating system's error number, also where a library hid it in a text or a cause."""
     if error is None:
@@ -102,9 +124,21 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-COMMANDS = (run, validate, recipes, copy, plugins, check_plugin, new_plugin, models, generate)
+COMMANDS = (
+    run,
+    validate,
+    recipes,
+    copy,
+    plugins,
+    check_plugin,
+    new_plugin,
+    models,
+    generate,
+    certify,
+)
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(bench, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

@@ -22,13 +22,19 @@ def run(
         taskspec run quickstart
 
         taskspec run my.yaml collect.max_new_tokens=128 seed=1
+
+        torchrun --nproc-per-node 8 -m taskspec run my.yaml
     """
     from rich.console import Console
 
-    from taskspec.pipeline.run import run_recipe
+    from taskspec.pipeline.run import follow_recipe, run_recipe
     from taskspec.recipe.loading import load_recipe
     from taskspec.registry import default_registry
+    from taskspec.training.processes import this_process
 
     registry = default_registry()
     loaded = load_recipe(recipe, overrides or [], registry)
-    run_recipe(loaded, registry, Console())
+    if this_process().first:
+        run_recipe(loaded, registry, Console())
+    else:
+        follow_recipe(loaded, registry)

@@ -46,6 +46,15 @@ class TopTokens:
             tail=self.tail.to(device),
         )
 
+    def part(self, positions: slice) -> TopTokens:
+        """Some of the positions."""
+        return replace(
+            self,
+            ids=self.ids[positions],
+            log_probs=self.log_probs[positions],
+            tail=self.tail[positions],
+        )
+
     @classmethod
     def cat(cls, parts: Sequence[TopTokens]) -> TopTokens:
         """Positions one after the other."""

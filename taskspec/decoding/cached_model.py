@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from taskspec.decoding.native.decoder import NativeDecoder
+from taskspec.decoding.native.drafting import Fusion, GreedyDrafting
+from taskspec.decoding.native.linear import NativeLinear
 from taskspec.decoding.packing import packed
 from taskspec.decoding.row_cache import RowCache, Window
 from taskspec.models.attention import sliding_window
@@ -35,7 +38,6 @@ class CachedModel:
     ) -> None:
         untyped: Any = model
         decoder = untyped.get_decoder()
-        self.decoder = packed(decoder)
         self.head = packed(head) if isinstance(head, nn.Module) else head
         self.config = decoder.config
         self.device: torch.device = untyped.device
@@ -44,18 +46,27 @@ class CachedModel:
         self.mixed_layers = self.sliding_window is not None and "full_attention" in (
             getattr(self.config, "layer_types", None) or ()
         )
-        self.cache = RowCache(self.config.num_hidden_layers, rows, length)
+        self.embed: nn.Module = untyped.get_input_embeddings()
+        self.native = NativeDecoder.of(decoder, rows, length)
+        if self.native is None:
+            self.decoder = packed(decoder)
+            self.cache = RowCache(self.config.num_hidden_layers, rows, length)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Valid cache positions of each row there is room for."""
+        return self.cache.lengths if self.native is None else self.native.lengths
 
     def length(self, row: int) -> int:
         """Valid cache positions of a row."""
-        return self.cache.lengths[row] if row < len(self.cache.lengths) else 0
+        return self.lengths[row] if row < len(self.lengths) else 0
 
     def rollback(self, row: int, length: int) -> None:
         """Forget a row's positions from `length` on."""
         if length > self.length(row):
             raise ValueError(f"row {row} holds {self.length(row)} positions, fewer than {length}")
-        if row < len(self.cache.lengths):
-            self.cache.lengths[row] = length
+        if row < len(self.lengths):
+            self.lengths[row] = length
 
     @torch.inference_mode()
     def forward(
@@ -77,26 +88,63 @@ class CachedModel:
         Returns:
             float [B, T, H * len(hidden_layers)]; padding positions hold no meaning.
         """
-        width = tokens.shape[1]
-        window = self.cache.open(rows, width, self.device)
+        return self.forward_embeddings(rows, self.embed(tokens), counts, hidden_layers)
+
+    @torch.inference_mode()
+    def forward_embeddings(
+        self,
+        rows: Sequence[int],
+        embeddings: Tensor,
+        counts: Sequence[int] | None = None,
+        hidden_layers: tuple[int, ...] = (_FINAL,),
+    ) -> Tensor:
+        """As `forward`, from float [B, T, H] in place of tokens."""
+        counts = [embeddings.shape[1]] * len(rows) if counts is None else counts
+        last = self.config.num_hidden_layers
+        layers = [layer % (last + 1) for layer in hidden_layers]
+        earlier = sorted(set(layers) - {last})
+        if self.native is not None:
+            states = self.native.run(rows, embeddings, counts, earlier)
+            if layers == [last]:
+                return states[:, :, 0]
+            order = [last, *earlier]
+            return states[:, :, [order.index(layer) for layer in layers]].flatten(2)
+        window = self.cache.open(rows, embeddings.shape[1], self.device)
         # Asked for earlier layers, transformers keeps all of them, by hooks that stay on the model.
-        last_only = set(hidden_layers) == {_FINAL}
         output = self.decoder(
-            input_ids=tokens,
+            inputs_embeds=embeddings,
             attention_mask=self._mask(window),
             position_ids=window.positions,
             past_key_values=self.cache,
             use_cache=True,
-            output_hidden_states=not last_only,
+            output_hidden_states=bool(earlier),
         )
-        for index, row in enumerate(rows):
-            self.cache.lengths[row] += width if counts is None else counts[index]
+        for row, count in zip(rows, counts, strict=True):
+            self.cache.lengths[row] += count
         final: Tensor = output.last_hidden_state
-        if hidden_layers == (_FINAL,):
+        if layers == [last]:
             return final
-        earlier = () if last_only else output.hidden_states[:-1]
-        states = (*earlier, final)
-        return torch.cat([states[layer] for layer in hidden_layers], dim=-1)
+        kept = {layer: output.hidden_states[layer] for layer in earlier} | {last: final}
+        return torch.cat([kept[layer] for layer in layers], dim=-1)
+
+    def greedy_drafting(
+        self, vocabulary: Tensor | None, fusion: Fusion | None = None
+    ) -> GreedyDrafting | None:
+        """Several greedy tokens in one call, where the kernels can do it; else None.
+
+        Args:
+            vocabulary: int64 token ids of the head's columns; None for all tokens.
+            fusion: For a draft that reads states beside embeddings.
+        """
+        if (
+            self.native is None
+            or not isinstance(self.head, NativeLinear)
+            or self.head.bias is not None
+            or type(self.embed) is not nn.Embedding
+            or self.embed.weight.dtype != torch.bfloat16
+        ):
+            return None
+        return GreedyDrafting(self.native, self.head, self.embed.weight, vocabulary, fusion)
 
     def _mask(self, window: Window) -> Tensor | dict[str, Tensor]:
         """Which keys each query sees: additive [B, 1, T, end], per layer type where they differ."""

@@ -166,15 +166,23 @@ class Engine:
         states = self.model.forward(slots, tokens, None, self.hidden_layers)  # [B, 1 + K, H..]
         hidden = states[..., : self.target.hidden_size]
         logits = self.model.head(hidden)  # [B, 1 + K, V]
-        probs = probabilities_per_row(logits, [row.request.sampling for row in rows])
-        verdict = self.verifier.verify(
-            drafts.tokens, drafts.lengths, drafts.probs, probs, drafts.verify_noise
-        )
+        verdict = self._verify(rows, drafts, logits)
         emitted = self._commit(rows, drafts, verdict)
         if self.keep_hidden:
             self._keep(rows, hidden, logits, emitted)
         extra = self._extra(states) if len(self.hidden_layers) > 1 else None
         drafts.commit(rows, self.drafters, emitted, extra)
+
+    def _verify(self, rows: Sequence[Row], drafts: Drafts, logits: Tensor) -> Verdict:
+        """Which drafted tokens stand, given the target's logits [B, 1 + K, V]."""
+        samplings = [row.request.sampling for row in rows]
+        if all(sampling.greedy for sampling in samplings):
+            best, size = logits.argmax(-1), logits.shape[-1]
+            return self.verifier.verify_greedy(drafts.tokens, drafts.lengths, best, size)
+        probs = probabilities_per_row(logits, samplings)
+        return self.verifier.verify(
+            drafts.tokens, drafts.lengths, drafts.probs, probs, drafts.verify_noise
+        )
 
     def _commit(self, rows: list[Row], drafts: Drafts, verdict: Verdict) -> list[int]:
         """Emit accepted and next tokens, roll the target's cache back to what stands."""

@@ -199,8 +199,43 @@ class TrainableDrafter(Drafter):
         """int64 [Vd] target ids of the columns of `training_logits`; None for all."""
 
     @abstractmethod
+    def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
+        """What `training_head` makes logits of, float [M, D], with gradients.
+
+        Row m belongs to the batch's m-th trained position. States and head are apart so that
+        the logits of a batch need not exist all at once.
+        """
+
+    @property
+    @abstractmethod
+    def training_head(self) -> nn.Module:
+        """Part of `module` that turns states [n, D] into logits [n, Vd], row by row."""
+
     def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """Logits [M, Vd] at the batch's M trained positions, with gradients."""
+        logits: Tensor = self.training_head(self.training_states(batch, teacher))
+        return logits
+
+    def drafted_states(
+        self, batch: TrainingBatch, teacher: TeacherSignal, steps: int
+    ) -> Sequence[Tensor]:
+        """States [M, D] from which each of the first `steps` tokens of a draft is drafted.
+
+        Entry s is for positions whose token is the s-th drafted one (0: the last emitted one)
+        and was drafted just so. A draft that reads tokens alone cannot tell the difference; one
+        that reads the target's states has only its own guesses of them from s = 1 on.
+        """
+        return [self.training_states(batch, teacher)] * steps
+
+    def specialise(self, corpus: DraftCorpus) -> None:  # noqa: B027
+        """Narrow the draft to one task, before it is trained on it; by default nothing changes.
+
+        Args:
+            corpus: The task's training texts. The same ones give the same draft.
+        """
+
+    def save_adapter_extras(self, folder: Path) -> None:  # noqa: B027
+        """Write what `add_adapter` needs besides an adapter into the adapter's folder."""
 
     def sample(
         self,

@@ -54,3 +54,7 @@ class TeacherSignal(Protocol):
         than one and the missing mass is the tail. Impossible tokens have -inf.
         """
         ...
+
+    def part(self, positions: slice) -> TeacherSignal:
+        """The view of some of the M positions."""
+        ...

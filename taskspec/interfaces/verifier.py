@@ -63,3 +63,30 @@ class Verifier(Plugin, ABC):
         Returns:
             The verdict; nothing else may influence it.
         """
+
+    def verify_greedy(
+        self, tokens: Tensor, lengths: Tensor, best: Tensor, vocabulary_size: int
+    ) -> Verdict:
+        """Verify B rows whose target is greedy: every distribution is one-hot.
+
+        A lossless verifier has no choice then: what agrees stands, and the target's own token
+        follows. One that is not is asked with those distributions and noise of zero.
+
+        Args:
+            tokens: int64 [B, K] drafted target ids; entries from lengths[b] on are padding.
+            lengths: int64 [B], drafted tokens of each row, 0..K.
+            best: int64 [B, K+1], the target's first choice at each position.
+            vocabulary_size: V.
+        """
+        import torch
+
+        if not self.lossless:
+            shape = (*best.shape, vocabulary_size)
+            probs = torch.zeros(shape, device=best.device).scatter_(-1, best[..., None], 1.0)
+            return self.verify(
+                tokens, lengths, None, probs, torch.zeros(best.shape).to(best.device)
+            )
+        drafted = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        stands = (tokens == best[:, :-1]) & drafted
+        accepted = stands.long().cumprod(dim=1).sum(dim=1)
+        return Verdict(accepted, best.gather(1, accepted[:, None])[:, 0])

@@ -171,6 +171,13 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return layer
 
 
+def keep_head_rows(model: Any, rows: Tensor) -> None:
+    """Leave a cut model's output head some of its rows, int64 [Vd]."""
+    old = model.get_output_embeddings()
+    head = _rows_of(old, rows.to(old.weight.device))
+    model.set_output_embeddings(head.requires_grad_(old.weight.requires_grad))
+
+
 def _trim_head(model: Any, vocabulary: Tensor | None) -> None:
     """Give the model an output head of its own with these rows."""
     old = model.get_output_embeddings()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,6 +88,13 @@ class LanguageModel:
         untyped: Any = self.model
         dtype: torch.dtype = untyped.dtype
         return dtype
+
+    def in_float32(self) -> LanguageModel:
+        """The same weights, with which one computes in float32; itself where they are such."""
+        if self.dtype == torch.float32:
+            return self
+        model = copy.deepcopy(self.model).float()
+        return replace(self, model=model, head=_checked_head(self.source, model))
 
     def chat_ids(self, messages: Sequence[ChatMessage], system: str | None) -> tuple[int, ...]:
         """Prompt ids of a conversation, up to where the answer begins.

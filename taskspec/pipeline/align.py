@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from taskspec.corpus.answers import StoredAnswer
-from taskspec.interfaces import Aligner, TrainableDrafter
+from taskspec.interfaces import Aligner
+from taskspec.pipeline.alignment_jobs import (
+    SHARED,
+    Job,
+    do_job,
+    plan_jobs,
+    task_key,
+    trainable_drafts,
+)
 from taskspec.pipeline.artifacts import digest, working_folder
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.draft import (
     build_draft,
     draft_folder,
     drafter_class,
-    train_answers,
+    split_answers,
     training_settings,
 )
 from taskspec.pipeline.partition import load_tasks
+from taskspec.pipeline.side_by_side import device_total, do_side_by_side
 from taskspec.pipeline.stage import Stage
-from taskspec.pipeline.teaching import teach
+from taskspec.pipeline.together import do_together
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
-from taskspec.recipe.schema import PluginChoice
 from taskspec.serving.pool import DraftEntry
-
-SINGLE, SHARED = "single", "shared"
 
 
 class Align(Stage):
@@ -40,6 +45,7 @@ class Align(Stage):
 
     name = "align"
     needs = ("collect", "partition", "draft")
+    together = True
 
     def settings(self, context: RunContext) -> Any:
         """The aligner, its budget and the seed."""
@@ -51,109 +57,53 @@ class Align(Stage):
             "shared": recipe.align.shared,
             "learning_rate": recipe.align.learning_rate,
             "training": training_settings(context),
+            "jobs": recipe.align.jobs,
             "seed": recipe.seed,
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Write `<draft>@<task>/` for each draft, trained ones with `@shared/` and `@single/`."""
         align = context.recipe.align
-        answers = train_answers(context)
-        tasks = load_tasks(context.stage_folders["partition"])
-        by_task = [
-            [answer for answer in answers if tasks.labels[answer.id] == label]
-            for label in range(len(tasks.names))
-        ]
-        kept = [answer for own in by_task for answer in own]
-        everything = align.tokens * len(tasks.names)
-        shared, own = round(everything * align.shared), 1 - align.shared
-        lines = []
-        for draft in trainable_drafts(context):
-            start = draft_folder(context, draft)
-            if shared:
-                job = _Job(SHARED, "all tasks", align.recovery, start, kept, shared)
-                lines += self._bring(context, folder, draft, job)
-                start = folder / f"{draft}@{SHARED}" / "draft"
-            jobs = [
-                _Job(task_key(label), name, align, start, by_task[label], round(align.tokens * own))
-                for label, name in enumerate(tasks.names)
-            ]
-            jobs.append(_Job(SINGLE, "all tasks, alone", align, start, kept, everything - shared))
-            for job in jobs:
-                lines += self._bring(context, folder, draft, job)
-        for draft in _corpus_drafts(context):
-            for label, own_answers in enumerate(by_task):
-                lines += self._build(context, folder, draft, label, own_answers)
+        first, then = plan_jobs(context, folder)
+        lines = [line for job in first for line in _bring(context, folder, job)]
+        if align.jobs == "side-by-side" and device_total(align.trainer) > 1:
+            if context.writes:
+                lines += do_side_by_side(context, folder, [job.name for job in then])
+        else:
+            lines += [line for job in then for line in _bring(context, folder, job)]
+        if context.writes:
+            lines += list(_build_corpus_drafts(context, folder))
         return "; ".join(lines) or "no draft in the pool learns"
 
-    def _bring(self, context: RunContext, folder: Path, draft: str, job: _Job) -> list[str]:
-        """Do a job unless an interrupted run has done it."""
-        result = folder / f"{draft}@{job.key}"
-        if result.exists():
-            return []
-        with working_folder(result, digest([self.settings(context), draft, job.key])) as work:
-            return [_align(context, work, draft, job)]
 
-    def _build(
-        self,
-        context: RunContext,
-        folder: Path,
-        draft: str,
-        label: int,
-        answers: Sequence[StoredAnswer],
-    ) -> list[str]:
-        """Build a draft from one task's answers unless an interrupted run has."""
-        result = folder / f"{draft}@{task_key(label)}"
-        if result.exists():
-            return []
-        with working_folder(result, digest([self.settings(context), draft, label])) as work:
-            (work / "draft").mkdir(exist_ok=True)
-            build_draft(context, draft, answers).save(work / "draft")
-        return [f"{draft} to {task_key(label)}: {len(answers)} answers"]
+def bring_job(context: RunContext, folder: Path, name: str) -> list[str]:
+    """Do the job of this name unless an interrupted run has done it."""
+    jobs = {job.name: job for each in plan_jobs(context, folder) for job in each}
+    return _bring(context, folder, jobs[name])
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One alignment: from which draft, by which aligner, on which answers, for how long."""
-
-    key: str
-    title: str
-    aligner: PluginChoice
-    start: Path
-    answers: Sequence[StoredAnswer]
-    tokens: int
-
-
-def _align(context: RunContext, work: Path, draft: str, job: _Job) -> str:
-    """Align a fresh copy of one draft to one set of answers."""
-    options = make_plugin_options(context.registry, "drafter", context.recipe.draft.pool[draft])
-    drafter = drafter_class(context, draft).load(job.start, context.target, options)
-    assert isinstance(drafter, TrainableDrafter)
-    report = teach(
-        context,
-        work / "training",
-        drafter,
-        job.aligner,
-        job.answers,
-        tokens=job.tokens,
-        learning_rate=context.recipe.align.learning_rate,
-        label=f"aligning {draft} to {job.title}",
-        export=work / "draft",
+def _bring(context: RunContext, folder: Path, job: Job) -> list[str]:
+    identity = digest([Align().settings(context), job.draft, job.key])
+    return do_together(
+        context, folder / job.name, identity, lambda work: do_job(context, work, job)
     )
-    return f"{draft} to {job.title}: {report.tokens:,} tokens in {report.seconds:.0f} s"
 
 
-def task_key(label: int) -> str:
-    """How a task is called in folder and draft names."""
-    return f"task-{label}"
-
-
-def trainable_drafts(context: RunContext) -> list[str]:
-    """Names of the pool's drafts that an aligner can train."""
-    return [
-        name
-        for name in context.recipe.draft.pool
-        if issubclass(drafter_class(context, name), TrainableDrafter)
-    ]
+def _build_corpus_drafts(context: RunContext, folder: Path) -> Iterator[str]:
+    """Build drafts that learn without training from each task's answers, those not yet built."""
+    answers = split_answers(context, "train")
+    labels = load_tasks(context.stage_folders["partition"]).labels
+    for draft in _corpus_drafts(context):
+        for label in sorted({labels[answer.id] for answer in answers} - {-1}):
+            result = folder / f"{draft}@{task_key(label)}"
+            own = [answer for answer in answers if labels[answer.id] == label]
+            if result.exists():
+                continue
+            identity = digest([Align().settings(context), draft, label])
+            with working_folder(result, identity) as work:
+                (work / "draft").mkdir(exist_ok=True)
+                build_draft(context, draft, own).save(work / "draft")
+            yield f"{draft} to {task_key(label)}: {len(own)} answers"
 
 
 def _corpus_drafts(context: RunContext) -> list[str]:

@@ -107,6 +107,19 @@ def _holds_results(work: Path) -> bool:
     return any(path.is_file() and path.name not in (_MARKER, _CLOCK) for path in work.rglob("*"))
 
 
+def _work_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}{PARTIAL}")
+
+
+def work_under_way(folder: Path, fingerprint: str) -> Path | None:
+    """Where another process works on a folder with this fingerprint; None when none does."""
+    marker = _work_of(folder) / _MARKER
+    try:
+        return marker.parent if marker.read_text() == fingerprint else None
+    except OSError:
+        return None
+
+
 @contextmanager
 def working_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     """Work on a stage: yields a folder beside `folder`, which takes its place at the end.
@@ -116,7 +129,7 @@ def working_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     success every file's digest goes into the mark and the folder is moved into place. A failure
     that has nothing to go on from leaves nothing.
     """
-    work = folder.with_name(f".{folder.name}{PARTIAL}")
+    work = _work_of(folder)
     marker = work / _MARKER
     if work.exists() and not (marker.is_file() and marker.read_text() == fingerprint):
         shutil.rmtree(work)

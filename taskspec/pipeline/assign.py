@@ -12,13 +12,8 @@ from taskspec.decoding.cost import TargetCost, measure_draft, measure_target
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
 from taskspec.interfaces import Sampling
-from taskspec.pipeline.align import (
-    SINGLE,
-    aligned_entry,
-    base_entry,
-    task_entries,
-    trainable_drafts,
-)
+from taskspec.pipeline.align import aligned_entry, base_entry, task_entries
+from taskspec.pipeline.alignment_jobs import SINGLE, trainable_drafts
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext, plain
@@ -28,7 +23,7 @@ from taskspec.pipeline.progress import progress
 from taskspec.pipeline.speed import DraftProfile, acceptance_steps, decode_timed, profile
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.verifiers import make_verifier
-from taskspec.recipe.schema import PluginChoice
+from taskspec.recipe.choice import PluginChoice
 from taskspec.serving.pool import DraftEntry, Pool, load_pool
 from taskspec.serving.routing import Assignment
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,14 @@ from taskspec.errors import CorpusError, ModelError
 from taskspec.interfaces import Aligner, Drafter, Sampling, TrainableDrafter
 from taskspec.models.loading import model_fingerprint
 from taskspec.pipeline.artifacts import read_json, write_json
+from taskspec.pipeline.asking import ask_all
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.progress import Advance, progress
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
+from taskspec.recipe.schema import CollectConfig
 from taskspec.training.teacher import top_tokens
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = "examples.json"
 _SHARD_BATCHES = 4
+_ACCOUNTING = "accounting.json"
 
 
 class Collect(Stage):
@@ -53,7 +56,7 @@ class Collect(Stage):
             "weights": model_fingerprint(recipe.target.model),
             "corpus": plain(recipe.corpus),
             "content": corpus_digest(_corpus(context)),
-            "collect": plain(recipe.collect),
+            "collect": _settings(recipe.collect),
             "seed": recipe.seed,
         }
 
@@ -63,15 +66,19 @@ class Collect(Stage):
         examples = split_examples(read_examples(_corpus(context)), recipe.corpus, recipe.seed)
         _check_drafts(context)
         requests = self._requests(context, examples)
+        answer = _ask if recipe.collect.endpoint.url else _answer
+        answers = answer(context, folder, "answers", requests, "answering prompts")
+        free = answer(context, folder, "free", self._free_requests(context), "sampling free text")
+        answered = {each.id for each in answers}
+        examples = [each for each in examples if each.split == "test" or each.id in answered]
         write_json(folder / EXAMPLES, [_as_json(example) for example in examples])
-        answers = _answer(context, folder, "answers", requests, "answering prompts")
-        free = _answer(context, folder, "free", self._free_requests(context), "sampling free text")
         tokens = sum(len(answer.answer_ids) for answer in answers)
         counts = {split: sum(e.split == split for e in examples) for split in _SPLITS}
         return (
             f"{counts['train']} training, {counts['validation']} validation, {counts['test']} "
             f"held-out prompts; {tokens:,} answer tokens, "
             f"{sum(len(text.answer_ids) for text in free):,} tokens of free text"
+            f"{_asked(folder)}"
         )
 
     def _requests(self, context: RunContext, examples: Sequence[Example]) -> list[Request]:
@@ -115,6 +122,14 @@ class Collect(Stage):
         ]
 
 
+def _settings(config: CollectConfig) -> dict[str, Any]:
+    """What the answers depend on; who gave them, not how hard it was asked."""
+    settings: dict[str, Any] = plain(config)
+    del settings["endpoint"]
+    asked = {"endpoint": {"model": config.endpoint.model}} if config.endpoint.url else {}
+    return {**settings, **asked}
+
+
 def _check_drafts(context: RunContext) -> None:
     """Refuse drafts that do not fit the target now, not after minutes of answering."""
     for name, choice in context.recipe.draft.pool.items():
@@ -144,6 +159,12 @@ def _check_teaching(context: RunContext, drafter: type[Drafter]) -> None:
     for choice in (align, align.recovery):
         aligner = make_plugin(context.registry, "aligner", choice)
         assert isinstance(aligner, Aligner)
+        if aligner.student_share(1.0) > 0 and align.trainer.strategy == "fsdp":
+            raise ModelError(
+                "with align.trainer.strategy: fsdp its weights are in pieces, so that it cannot "
+                "write texts of its own to learn from; set the aligner's option data to teacher, "
+                "or the strategy to ddp"
+            )
         if aligner.student_share(1.0) > 0 and drafter.sample is TrainableDrafter.sample:
             raise ModelError(
                 f"drafter '{drafter.name}' writes no texts of its own to learn from; set the "
@@ -175,6 +196,38 @@ def _answer(
                 write_answers(path, _decode(context, shard, batch, advance))
             answers.extend(read_answers(path))
     return answers
+
+
+def _ask(
+    context: RunContext, folder: Path, name: str, requests: Sequence[Request], label: str
+) -> list[StoredAnswer]:
+    """Have the recipe's endpoint answer; writes shards and what became of every request."""
+    accounted, journal = folder / f"{name}-{_ACCOUNTING}", folder / f"{name}.jsonl"
+    if accounted.exists():
+        journal.unlink(missing_ok=True)
+        return list(load_answers(folder, name).values())
+    endpoint = context.recipe.collect.endpoint
+    model = endpoint.model or context.recipe.target.model
+    with progress(context.console, label, len(requests)) as advance:
+        answers, accounting = ask_all(context.target, model, endpoint, requests, journal, advance)
+    size = context.recipe.collect.batch_size * _SHARD_BATCHES
+    for index, start in enumerate(range(0, len(answers), size)):
+        write_answers(_shard(folder, name, index), answers[start : start + size])
+    write_json(accounted, asdict(accounting))
+    journal.unlink()
+    return answers
+
+
+def _asked(folder: Path) -> str:
+    """What to say of the prompts that an endpoint was to answer; nothing when it was not asked."""
+    path = folder / f"answers-{_ACCOUNTING}"
+    if not path.exists():
+        return ""
+    value = read_json(path)
+    return (
+        f"; the server answered {value['success']} of {value['input']} prompts, "
+        f"{value['error']} failed, {value['skipped']} not asked"
+    )
 
 
 def _shard(folder: Path, name: str, index: int) -> Path:

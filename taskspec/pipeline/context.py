@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import LoadedRecipe
-from taskspec.recipe.schema import PluginChoice, Recipe
+from taskspec.recipe.schema import Recipe
 from taskspec.registry import Registry
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class RunContext:
         folder: The run's folder.
         console: Where progress is shown.
         stage_folders: Folder of each stage, by name, in order.
+        writes: Whether this process writes the run's folder; of several that work together only
+            the first one does.
     """
 
     loaded: LoadedRecipe
@@ -34,6 +37,7 @@ class RunContext:
     folder: Path
     console: Console
     stage_folders: dict[str, Path] = field(default_factory=dict)
+    writes: bool = True
 
     @property
     def recipe(self) -> Recipe:
@@ -44,9 +48,18 @@ class RunContext:
     def target(self) -> LanguageModel:
         """The target model in the recipe's dtype, loaded on first use."""
         from taskspec.models.loading import load_language_model
+        from taskspec.training.processes import this_process
 
         config = self.recipe.target
-        return load_language_model(config.model, config.dtype, config.device)
+        process, device = this_process(), config.device
+        if process.world > 1 and device in ("auto", "cuda") and _sees_gpus():
+            device = f"cuda:{process.local}"
+        return load_language_model(config.model, config.dtype, device)
+
+    @cached_property
+    def target_in_float32(self) -> LanguageModel:
+        """The same weights in float32, where results are exact; copied on first use."""
+        return self.target.in_float32()
 
     def plugin_identity(self, kind: str, choice: PluginChoice) -> dict[str, Any]:
         """A plugin choice with the version of its provider, for fingerprints."""
@@ -56,6 +69,12 @@ class RunContext:
             "options": choice.options,
             "provider": f"{record.distribution} {record.version}",
         }
+
+
+def _sees_gpus() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.errors import CorpusError
 from taskspec.interfaces import DraftCorpus, Drafter, TrainableDrafter
-from taskspec.pipeline.artifacts import digest, working_folder
+from taskspec.pipeline.artifacts import digest
 from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.stage import Stage
-from taskspec.pipeline.teaching import teach
+from taskspec.pipeline.teaching import Course, teach
+from taskspec.pipeline.together import do_together
 from taskspec.recipe.plugins import make_plugin_options
 
 
@@ -29,6 +31,7 @@ class Draft(Stage):
 
     name = "draft"
     needs = ("collect", "partition")
+    together = True
 
     def settings(self, context: RunContext) -> Any:
         """The pool, how cut drafts are recovered, and the seed."""
@@ -47,19 +50,17 @@ class Draft(Stage):
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Write one folder per draft of the pool."""
-        answers = train_answers(context)
+        answers = split_answers(context, "train")
         lines = []
         for name in context.recipe.draft.pool:
             identity = digest([self.settings(context), name])
-            if not (folder / name).exists():
-                with working_folder(folder / name, identity) as work:
-                    lines.append(self._build(context, work, name, answers))
-            else:
-                lines.append(f"{name}: kept")
+            build = partial(self._build, context, name, answers)
+            made = do_together(context, folder / name, identity, build)
+            lines += made or [f"{name}: kept"]
         return "; ".join(lines)
 
     def _build(
-        self, context: RunContext, work: Path, name: str, answers: Sequence[StoredAnswer]
+        self, context: RunContext, name: str, answers: Sequence[StoredAnswer], work: Path
     ) -> str:
         drafter = build_draft(context, name, answers)
         line = f"{name}: {drafter.name}"
@@ -72,19 +73,19 @@ class Draft(Stage):
                 )
             recipe = context.recipe
             tasks = load_tasks(context.stage_folders["partition"])
-            report = teach(
-                context,
-                work / "training",
-                drafter,
+            course = Course(
                 recipe.align.recovery,
                 free,
-                tokens=recipe.align.tokens * len(tasks.names),
-                learning_rate=recipe.align.recovery_learning_rate,
-                label=f"recovering {name}",
+                split_answers(context, "validation"),
+                recipe.align.tokens * len(tasks.names),
+                recipe.align.recovery_learning_rate,
+                f"recovering {name}",
             )
+            report = teach(context, work / "training", drafter, course)
             line += f", recovered on {report.tokens:,} tokens in {report.seconds:.0f} s"
-        (work / "draft").mkdir(exist_ok=True)
-        drafter.save(work / "draft")
+        if context.writes:
+            (work / "draft").mkdir(exist_ok=True)
+            drafter.save(work / "draft")
         return line
 
 
@@ -105,10 +106,10 @@ def drafter_class(context: RunContext, name: str) -> type[Drafter]:
     return found
 
 
-def train_answers(context: RunContext) -> list[StoredAnswer]:
-    """Answers to the training prompts, in the corpus's order."""
+def split_answers(context: RunContext, split: str) -> list[StoredAnswer]:
+    """Answers to the prompts of `train` or `validation`, in the corpus's order."""
     stored = load_answers(context.stage_folders["collect"])
-    return [stored[e.id] for e in known_examples(context) if e.split == "train"]
+    return [stored[e.id] for e in known_examples(context) if e.split == split]
 
 
 def training_settings(context: RunContext) -> Any:
@@ -118,6 +119,10 @@ def training_settings(context: RunContext) -> Any:
         "batch_tokens": align.batch_tokens,
         "warmup": align.warmup,
         "weight_decay": align.weight_decay,
+        "loss_logits": align.loss_logits,
+        "ema": align.ema,
+        "held_out": align.held_out,
+        "early_stopping": align.early_stopping,
         "trainer": plain(align.trainer),
     }
 

@@ -11,13 +11,12 @@ from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
 from taskspec.evaluation.table import Lossless
 from taskspec.interfaces import Sampling
-from taskspec.models.loading import load_language_model
 from taskspec.pipeline.assign import sampling_of
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.progress import progress
 from taskspec.pipeline.verifiers import make_verifier
-from taskspec.recipe.schema import PluginChoice
+from taskspec.recipe.choice import PluginChoice
 from taskspec.serving.pool import DraftEntry, load_pool
 from taskspec.serving.routing import PromptRouter, Route
 
@@ -66,7 +65,7 @@ def check_lossless(
     chosen = prompts[: recipe.evaluate.lossless_prompts]
     if not chosen:
         return Lossless(0, 0, "float32")
-    target = load_language_model(recipe.target.model, "float32", recipe.target.device)
+    target = context.target_in_float32
     pool = load_pool(entries, context.registry, target)
     verifier = make_verifier(context.registry, PluginChoice(use="greedy"))
     engine = Engine(target, verifier, pool.drafters)

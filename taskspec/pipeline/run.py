@@ -15,10 +15,11 @@ from taskspec.pipeline.encode import Encode
 from taskspec.pipeline.evaluate import RESULTS, Evaluate, load_results
 from taskspec.pipeline.partition import Partition
 from taskspec.pipeline.route import Route
-from taskspec.pipeline.runner import run_stages
+from taskspec.pipeline.runner import follow_run, run_stages
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.loading import LoadedRecipe
 from taskspec.registry import Registry
+from taskspec.training.strategies import check_launch
 
 
 def stages() -> tuple[Stage, ...]:
@@ -36,8 +37,15 @@ def stages() -> tuple[Stage, ...]:
     )
 
 
+def follow_recipe(loaded: LoadedRecipe, registry: Registry) -> None:
+    """Take part in a run as one of the processes that do not lead it."""
+    check_launch(loaded.recipe.align.trainer)
+    follow_run(stages(), loaded, registry)
+
+
 def run_recipe(loaded: LoadedRecipe, registry: Registry, console: Console) -> RunContext:
     """Run a recipe's stages and show the table, the bundle and the command to type next."""
+    check_launch(loaded.recipe.align.trainer)
     context = run_stages(stages(), loaded, registry, console)
     results = load_results(context.stage_folders["evaluate"])
     bundle = context.stage_folders["bundle"]

@@ -23,6 +23,7 @@ from taskspec.pipeline.artifacts import (
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.environment import describe_environment
 from taskspec.pipeline.stage import Stage
+from taskspec.pipeline.together import follow_stages
 from taskspec.recipe.loading import LoadedRecipe
 from taskspec.registry import Registry
 
@@ -50,10 +51,7 @@ def run_stages(
     folder = Path(loaded.recipe.runs) / loaded.recipe.name
     context = RunContext(loaded, registry, folder, console)
     with _locked(folder):
-        if loaded.recipe.threads is not None:
-            import torch
-
-            torch.set_num_threads(loaded.recipe.threads)
+        _use_threads(loaded)
         write_atomically(folder / "recipe.yaml", loaded.text)
         environment = describe_environment(registry)
         write_json(folder / "provenance.json", {"argv": sys.argv, **environment})
@@ -64,6 +62,13 @@ def run_stages(
             fingerprint = stage.fingerprint(context, results)
             results[stage.name] = _bring_up_to_date(stage, stage_folder, fingerprint, context)
     return context
+
+
+def _use_threads(loaded: LoadedRecipe) -> None:
+    if loaded.recipe.threads is not None:
+        import torch
+
+        torch.set_num_threads(loaded.recipe.threads)
 
 
 def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: RunContext) -> str:
@@ -88,6 +93,16 @@ def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: Run
     console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     hook.taskspec_stage_finished(stage=stage.name, folder=folder, skipped=skipped)
     return done.result
+
+
+def follow_run(stages: Sequence[Stage], loaded: LoadedRecipe, registry: Registry) -> None:
+    """Train along in a run that the first of several processes leads and writes.
+
+    Returns when nothing is left that processes do together.
+    """
+    folder = Path(loaded.recipe.runs) / loaded.recipe.name
+    _use_threads(loaded)
+    follow_stages(stages, RunContext(loaded, registry, folder, Console(quiet=True), writes=False))
 
 
 @contextmanager

@@ -16,12 +16,15 @@ class Stage(ABC):
     Attributes:
         name: Name shown and used in folder names.
         needs: Stages whose folders it reads.
+        together: Whether all processes that `torchrun` or SLURM started work on it; the others
+            wait for what the first one makes of the rest.
         place: Where its folder goes within the run's, instead of `stages/<nn>-<name>`.
     """
 
     name: ClassVar[str]
     place: ClassVar[str | None] = None
     needs: ClassVar[tuple[str, ...]] = ()
+    together: ClassVar[bool] = False
 
     @abstractmethod
     def settings(self, context: RunContext) -> Any:

@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.interfaces import Aligner, TrainableDrafter
 from taskspec.pipeline.context import RunContext
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin
-from taskspec.recipe.schema import PluginChoice
 from taskspec.training.fit import AlignmentReport, fit
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a draft is taught.
+
+    Attributes:
+        aligner: The aligner.
+        answers: What to learn from.
+        held_out: Where to draw from what scores it meanwhile.
+        tokens: Answer tokens to train on, repeats counted.
+        learning_rate: Peak rate.
+        label: Shown while training.
+    """
+
+    aligner: PluginChoice
+    answers: Sequence[StoredAnswer]
+    held_out: Sequence[StoredAnswer]
+    tokens: int
+    learning_rate: float
+    label: str
 
 
 def teach(
     context: RunContext,
     folder: Path,
     drafter: TrainableDrafter,
-    choice: PluginChoice,
-    answers: Sequence[StoredAnswer],
-    tokens: int,
-    learning_rate: float,
-    label: str,
+    course: Course,
     export: Path | None = None,
 ) -> AlignmentReport:
     """Align a drafter and export it; leaves only the training log in `folder`.
@@ -31,31 +49,41 @@ def teach(
         context: The run.
         folder: Checkpoints while it lasts, and the log.
         drafter: Trained in place.
-        choice: The aligner.
-        answers: What to learn from.
-        tokens: Answer tokens to train on, repeats counted.
-        learning_rate: Peak rate.
-        label: Shown while training.
+        course: What it learns.
         export: Where the aligner writes the result; None leaves it in the drafter.
     """
-    aligner = make_plugin(context.registry, "aligner", choice)
+    aligner = make_plugin(context.registry, "aligner", course.aligner)
     assert isinstance(aligner, Aligner)
-    console = context.console
-    console.print(f"  {label}: {len(answers)} answers, {tokens:,} tokens", highlight=False)
+    console, config = context.console, context.recipe.align
+    console.print(
+        f"  {course.label}: {len(course.answers)} answers, {course.tokens:,} tokens",
+        highlight=False,
+    )
     report = fit(
         drafter,
         aligner,
-        answers,
+        course.answers,
         context.target,
-        context.recipe.align,
-        tokens,
-        learning_rate,
+        config,
+        course.tokens,
+        course.learning_rate,
         context.recipe.seed,
         folder,
+        held_out=_spread_out(course.held_out, config.held_out),
+        title=f"{context.recipe.name}: {course.label}",
         show_progress=console.is_terminal,
     )
-    if export is not None:
-        export.mkdir(exist_ok=True)
-        aligner.export(drafter, export)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if context.writes:
+        if export is not None:
+            export.mkdir(exist_ok=True)
+            aligner.export(drafter, export)
+            if aligner.adapts:
+                drafter.save_adapter_extras(export)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return report
+
+
+def _spread_out(answers: Sequence[StoredAnswer], most: int) -> list[StoredAnswer]:
+    """At most so many answers, from all over."""
+    count = min(most, len(answers))
+    return [answers[index * len(answers) // count] for index in range(count)]

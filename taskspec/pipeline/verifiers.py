@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from taskspec.interfaces import Verifier
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin
-from taskspec.recipe.schema import PluginChoice
 from taskspec.registry import Registry
 
 

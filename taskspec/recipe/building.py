@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import MISSING
 
 from taskspec.errors import Problem
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.conversion import NOT_SET, convert, range_problems, show, suggest
 from taskspec.recipe.lines import Places
-from taskspec.recipe.schema import PluginChoice
 
 
 class Builder:

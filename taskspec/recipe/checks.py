@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, cast
 
 from taskspec.errors import CorpusError, PluginError, Problem
 from taskspec.interfaces.sampling import GREEDY_EPSILON
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.corpus_path import resolve_corpus
 from taskspec.recipe.lines import Places
 from taskspec.recipe.plugins import check_options
-from taskspec.recipe.schema import PluginChoice, Recipe
+from taskspec.recipe.schema import Recipe
 from taskspec.registry import Registry
 
 if TYPE_CHECKING:

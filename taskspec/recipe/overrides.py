@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from taskspec.errors import Problem
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.lines import OVERRIDE
-from taskspec.recipe.schema import PluginChoice, Recipe
+from taskspec.recipe.schema import Recipe
 from taskspec.recipe.yaml_text import read_yaml
 
 _USE = "use"

@@ -11,8 +11,8 @@ from omegaconf import MISSING
 
 from taskspec.errors import PluginError
 from taskspec.interfaces import Plugin
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.conversion import NOT_SET, convert, range_problems, suggest
-from taskspec.recipe.schema import PluginChoice
 from taskspec.registry import Registry
 
 

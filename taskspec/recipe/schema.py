@@ -8,24 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 from omegaconf import MISSING
 
+from taskspec.recipe.alignment import AlignConfig
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.ranges import at_least, one_of, positive
-
-
-@dataclass(frozen=True)
-class PluginChoice:
-    """A plugin by name, with its options.
-
-    Attributes:
-        use: The plugin's name, as listed by `taskspec plugins`.
-        options: Options of that plugin, as listed by `taskspec plugins NAME`.
-    """
-
-    use: str = MISSING
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +67,38 @@ class CorpusConfig:
 
 
 @dataclass(frozen=True)
+class EndpointConfig:
+    """An OpenAI-compatible server that answers in the target's place, such as vLLM.
+
+    Attributes:
+        url: Base address, such as `http://localhost:8000/v1`; empty to answer here.
+        model: The target's name there; empty for `target.model`.
+        key_variable: Environment variable that holds the key; empty for servers without one.
+        concurrency: Requests under way at a time.
+        retries: Times that a failed request is repeated, with growing pauses.
+        timeout: Seconds until a request is given up.
+        max_failed: Share of prompts that may stay without an answer; they are left out.
+    """
+
+    url: str = ""
+    model: str = ""
+    key_variable: str = ""
+    concurrency: int = 16
+    retries: int = 4
+    timeout: float = 120.0
+    max_failed: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url must begin with http:// or https://, not '{self.url}'")
+        at_least("concurrency", self.concurrency, 1)
+        at_least("retries", self.retries, 0)
+        positive("timeout", self.timeout)
+        if not 0 <= self.max_failed < 1:
+            raise ValueError(f"max_failed must be at least 0 and below 1, not {self.max_failed:g}")
+
+
+@dataclass(frozen=True)
 class CollectConfig:
     """How the target answers the training and validation prompts.
 
@@ -92,6 +112,7 @@ class CollectConfig:
             `states`, from which its whole distribution is recomputed exactly; `top-k`, its
             likeliest tokens and the mass of the rest; `none`, so that it is run again there.
         top_k: Tokens kept with `top-k`.
+        endpoint: A server that answers in the target's place; with it, `signal` must be `none`.
     """
 
     max_new_tokens: int = 64
@@ -100,8 +121,14 @@ class CollectConfig:
     max_prompt_tokens: int = 2048
     signal: str = "states"
     top_k: int = 64
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
 
     def __post_init__(self) -> None:
+        if self.endpoint.url and self.signal != "none":
+            raise ValueError(
+                "signal must be none with an endpoint, which does not show the target's states; "
+                "alignment then asks the target here"
+            )
         at_least("max_new_tokens", self.max_new_tokens, 1)
         at_least("batch_size", self.batch_size, 1)
         at_least("free_text_tokens", self.free_text_tokens, 0)
@@ -157,77 +184,6 @@ class DraftConfig:
     def __post_init__(self) -> None:
         if not self.pool:
             raise ValueError("pool must name at least one draft")
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """Arguments of Lightning's Trainer, under Lightning's names.
-
-    Attributes:
-        accelerator: `auto`, `cpu`, `gpu`.
-        devices: Number of devices, or `auto` for all there are.
-        strategy: `auto`, which is `ddp_spawn` on several devices, or `ddp_spawn`. Strategies
-            that start the whole command once per process are not for `taskspec run`.
-        precision: A Lightning precision name.
-        accumulate_grad_batches: Batches per optimizer step.
-        gradient_clip_val: Clip the gradient's norm there.
-    """
-
-    accelerator: str = "auto"
-    devices: str = "auto"
-    strategy: str = "auto"
-    precision: str = "bf16-mixed"
-    accumulate_grad_batches: int = 1
-    gradient_clip_val: float = 1.0
-
-    def __post_init__(self) -> None:
-        one_of("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
-        if not re.fullmatch(r"auto|[1-9]\d*", self.devices):
-            raise ValueError(f"devices must be auto or a number from 1 on, not '{self.devices}'")
-        one_of("strategy", self.strategy, ("auto", "ddp_spawn"))
-        at_least("accumulate_grad_batches", self.accumulate_grad_batches, 1)
-        at_least("gradient_clip_val", self.gradient_clip_val, 0)
-
-
-@dataclass(frozen=True)
-class AlignConfig(PluginChoice):
-    """How trainable drafts learn to say what the target would.
-
-    Attributes:
-        tokens: Answer tokens each task's draft is trained on, repeats counted. The generic
-            recovery and the single draft train on this times the number of tasks.
-        shared: Share of that budget which all tasks spend together, on one draft for all
-            prompts, before each goes on alone; 0 lets every task start from the bare draft.
-        recovery: Aligner of the generic recovery of cut drafts; must train whole drafts.
-        batch_tokens: Tokens, prompts included, per batch.
-        learning_rate: Peak learning rate of task alignment.
-        recovery_learning_rate: Peak learning rate of the generic recovery.
-        warmup: Share of steps in which the rate rises; afterwards it falls along a cosine.
-        weight_decay: AdamW's weight decay.
-        trainer: Lightning's Trainer.
-    """
-
-    use: str = "lora-kd"
-    tokens: int = 40_000
-    shared: float = 0.5
-    recovery: PluginChoice = field(default_factory=lambda: PluginChoice(use="kd"))
-    batch_tokens: int = 2048
-    learning_rate: float = 1e-3
-    recovery_learning_rate: float = 1e-3
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-
-    def __post_init__(self) -> None:
-        at_least("tokens", self.tokens, 1)
-        at_least("batch_tokens", self.batch_tokens, 16)
-        positive("learning_rate", self.learning_rate)
-        positive("recovery_learning_rate", self.recovery_learning_rate)
-        at_least("weight_decay", self.weight_decay, 0)
-        if not 0 <= self.shared < 1:
-            raise ValueError(f"shared must be at least 0 and below 1, not {self.shared:g}")
-        if not 0 <= self.warmup <= 1:
-            raise ValueError(f"warmup must be between 0 and 1, not {self.warmup:g}")
 
 
 @dataclass(frozen=True)

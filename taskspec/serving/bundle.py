@@ -15,8 +15,9 @@ from taskspec.errors import ArtifactError
 from taskspec.files import replacing
 from taskspec.interfaces import Sampling, Verifier
 from taskspec.models.loading import LanguageModel, load_language_model
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin
-from taskspec.recipe.schema import PluginChoice, RouteConfig
+from taskspec.recipe.schema import RouteConfig
 from taskspec.registry import Registry
 from taskspec.serving.pool import DraftEntry, Pool, load_pool
 from taskspec.serving.routing import Assignment, PromptRouter, Route, load_prompt_router

@@ -9,8 +9,8 @@ from pathlib import Path
 from taskspec.decoding.records import DraftChoice
 from taskspec.errors import PluginError
 from taskspec.interfaces import Drafter, Member, Target
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin_options
-from taskspec.recipe.schema import PluginChoice
 from taskspec.registry import Registry
 
 

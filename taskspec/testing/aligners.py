@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taskspec.recipe.schema import AlignConfig, TrainerConfig
+from taskspec.recipe.alignment import AlignConfig, TrainerConfig
 from taskspec.testing.check import check, require
 from taskspec.testing.toy_draft import (
     ToyDraft,
@@ -22,8 +22,8 @@ from taskspec.testing.toy_draft import (
     with_padding,
 )
 from taskspec.testing.toy_target import toy_target
-from taskspec.training.data import plan_batches
 from taskspec.training.fit import fit
+from taskspec.training.packing import answer_tokens, plan_batches
 
 _EIGHTHS = (3, 2, 1, 1, 1, 0)
 _SEED = 5
@@ -265,7 +265,7 @@ def check_two_processes_train_as_one(aligner: Any) -> str:
 def _whole_batches() -> int:
     """A budget of tokens that fills as many batches as both runs can share out evenly."""
     plan = plan_batches(toy_answers(), _BATCH_TOKENS, 10_000, _SEED)[:_BATCHES]
-    return sum(len(toy_answers()[index].answer_ids) for batch in plan for index in batch)
+    return sum(answer_tokens(toy_answers(), rows) for rows in plan)
 
 
 def _align_config(devices: str, accumulate: int) -> AlignConfig:

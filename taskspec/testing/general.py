@@ -18,8 +18,8 @@ import yaml
 
 from taskspec.declarations import check_class
 from taskspec.errors import PluginError
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import check_options
-from taskspec.recipe.schema import PluginChoice
 from taskspec.registry import KINDS
 from taskspec.testing.check import ANY, check, kind_of, require
 from taskspec.testing.exercises import exercise_of, same

@@ -24,7 +24,7 @@ from taskspec.interfaces import (
 from taskspec.models.cutting import cut_language_model, load_cut_model, save_cut_model
 from taskspec.testing.toy_target import states, toy_corpus, toy_target
 from taskspec.training.attention import attention_masks
-from taskspec.training.data import AlignmentBatch, make_batch
+from taskspec.training.batches import AlignmentBatch, make_batch
 
 
 class ToyDraft(TrainableDrafter):
@@ -71,19 +71,27 @@ class ToyDraft(TrainableDrafter):
 
         self._module = PeftModel.from_pretrained(self.module, folder)
 
-    def training_logits(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
-        """Logits [M, V] at the trained positions."""
-        model: Any = self.module
-        model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        decoder = model.get_decoder()
-        hidden = decoder(
+    def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
+        """Final states [M, D] at the trained positions."""
+        decoder = self._unwrapped().get_decoder()
+        states: Tensor = decoder(
             input_ids=batch.tokens,
             attention_mask=attention_masks(batch, decoder.config),
             position_ids=batch.positions,
             use_cache=False,
         ).last_hidden_state
-        logits: Tensor = model.get_output_embeddings()(hidden[batch.trained])
-        return logits
+        return states[batch.trained]
+
+    @property
+    def training_head(self) -> nn.Module:
+        """The output head."""
+        head: nn.Module = self._unwrapped().get_output_embeddings()
+        return head
+
+    def _unwrapped(self) -> Any:
+        """The transformers model, within which peft puts its adapters."""
+        model: Any = self.module
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def start(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from taskspec.testing.check import check, require
 from taskspec.testing.drafters import first_distribution
 from taskspec.testing.exercises import exercise_of
 from taskspec.testing.toy_draft import packed_together, toy_alignment, toy_answers, with_padding
-from taskspec.testing.toy_target import VOCABULARY
+from taskspec.testing.toy_target import VOCABULARY, toy_corpus, toy_target
 
 _TOLERANCE = 1e-3
 
@@ -40,6 +42,46 @@ def check_training_logits_form(drafter: Any) -> None:
     require(logits.shape == (count, wide), f"shape {tuple(logits.shape)}, not {(count, wide)}")
     require(logits.requires_grad, "the logits carry no gradient")
     require(bool(torch.isfinite(logits).all()), "logits hold NaN or infinity")
+
+
+@check("drafter")
+def check_training_head_works_row_by_row(drafter: Any) -> None:
+    """The head's logits of some positions are those it has for all, and it is part of `module`."""
+    built = _built(drafter)
+    if built is None:
+        return
+    made = toy_alignment()
+    with torch.no_grad():
+        whole = built.training_logits(made.batch, made.teacher)
+        states = built.training_states(made.batch, made.teacher)
+        for part in (slice(0, 1), slice(1, None)):
+            require(
+                torch.allclose(built.training_head(states[part]), whole[part], atol=_TOLERANCE),
+                "`training_head` on some rows of `training_states` differs from all of them",
+            )
+    own = {id(parameter) for parameter in built.module.parameters()}
+    foreign = [name for name, p in built.training_head.named_parameters() if id(p) not in own]
+    require(not foreign, f"parameters of `training_head` are not in `module`: {foreign[:3]}")
+
+
+@check("drafter")
+def check_drafted_states_begin_with_the_trained_ones(drafter: Any) -> None:
+    """`drafted_states` has one entry per place in a draft; the first is what is trained."""
+    built = _built(drafter)
+    if built is None:
+        return
+    made = toy_alignment()
+    with torch.no_grad():
+        trained = built.training_states(made.batch, made.teacher)
+        for steps in (1, 3):
+            drafted = built.drafted_states(made.batch, made.teacher, steps)
+            require(len(drafted) == steps, f"{len(drafted)} entries for {steps} steps")
+            shapes = {tuple(each.shape) for each in drafted}
+            require(shapes == {tuple(trained.shape)}, f"shapes {shapes}, not those of training")
+            require(
+                torch.allclose(drafted[0], trained, atol=_TOLERANCE),
+                "the first entry differs from `training_states` in evaluation mode",
+            )
 
 
 @check("drafter")
@@ -123,6 +165,31 @@ def check_module_can_be_replaced(drafter: Any) -> None:
     after = first_distribution(built, text, Sampling(1.0))
     assert before is not None and after is not None
     require(not torch.allclose(before, after), "trained weights are not used for drafting")
+
+
+@check("drafter")
+def check_specialised_draft_is_a_part_of_the_whole(drafter: Any) -> None:
+    """`specialise` leaves ids that were there before, end tokens among them, and can be saved."""
+    built = _built(drafter)
+    if built is None:
+        return
+    target, made = toy_target(), toy_alignment()
+    before = set(range(VOCABULARY)) if built.vocabulary is None else set(built.vocabulary.tolist())
+    built.specialise(toy_corpus())
+    after = before if built.vocabulary is None else set(built.vocabulary.tolist())
+    require(after <= before, f"ids {sorted(after - before)[:3]} were not in the whole draft")
+    require(target.eos_token_ids & before <= after, "an end token was left out")
+    with torch.no_grad():
+        logits = built.training_logits(made.batch, made.teacher)
+    require(logits.shape[1] == len(after), "logits and vocabulary differ in width")
+    text = [*toy_answers()[0].prompt_ids]
+    expected = first_distribution(built, text, Sampling(1.0))
+    with tempfile.TemporaryDirectory() as place:
+        built.save(Path(place))
+        loaded = type(drafter).load(Path(place), target, drafter.options)
+        found = first_distribution(loaded, text, Sampling(1.0))
+    assert expected is not None and found is not None
+    require(torch.allclose(expected, found, atol=_TOLERANCE), "saved and loaded, it differs")
 
 
 @check("drafter")

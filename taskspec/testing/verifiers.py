@@ -270,3 +270,19 @@ def check_inputs_unchanged(verifier: Any) -> None:
     for one, other in zip(parts, before, strict=True):
         same = one is None or other is None or torch.equal(one, other)
         require(same, "writes into the tensors it is given")
+
+
+@check("verifier")
+def check_greedy_call_agrees(verifier: Any) -> None:
+    """`verify_greedy` says what `verify` says of one-hot distributions."""
+    for seed in _SEEDS:
+        case = verifier_case(seed, rows=40, greedy=True)
+        best, size = case.target.argmax(-1), case.target.shape[-1]
+        found = verifier.verify_greedy(case.tokens, case.lengths, best, size)
+        noise = torch.zeros_like(case.noise)
+        expected = verifier.verify(case.tokens, case.lengths, None, case.target, noise)
+        same = torch.equal(found.accepted, expected.accepted)
+        require(
+            same and torch.equal(found.next_token, expected.next_token),
+            "verify_greedy and verify disagree about one-hot distributions",
+        )

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from taskspec.corpus.answers import StoredAnswer
+from taskspec.errors import Terminated
 from taskspec.interfaces import Aligner, Target, TrainableDrafter
 from taskspec.models.quiet import quiet_lightning
-from taskspec.recipe.schema import AlignConfig, TrainerConfig
-from taskspec.training.data import AlignmentData, has_signal
-from taskspec.training.module import AlignmentModule
+from taskspec.recipe.alignment import AlignConfig
+from taskspec.training.batches import has_signal
+from taskspec.training.data import AlignmentData
+from taskspec.training.loggers import make_loggers
+from taskspec.training.module import HELD_OUT_ALPHA, AlignmentModule
 from taskspec.training.on_policy import writes_itself
+from taskspec.training.packing import padding_share
+from taskspec.training.processes import part_at_exit
+from taskspec.training.schedule import Schedule
+from taskspec.training.strategies import choose_strategy, device_count, unsharded
 from taskspec.training.teacher import OnlineTeacher
+from taskspec.training.throughput import Throughput
 
 _CHECKPOINTS = 10
+_ENDED = "SIGTERM while training; what was trained is saved"
+_BEST = Path("checkpoints") / "best.ckpt"
 
 
 @dataclass(frozen=True)
@@ -33,10 +53,14 @@ class AlignmentReport:
         tokens: Answer tokens trained on, repeats counted; where the draft writes its own answers,
             those that it may write.
         seconds: Wall clock of this process, without what an interrupted attempt spent.
+        padding: Share of token positions that were padding.
+        held_out: What was last scored on held-out answers, by name; empty without any.
     """
 
     tokens: int
     seconds: float
+    padding: float
+    held_out: dict[str, float]
 
 
 def fit(
@@ -49,6 +73,8 @@ def fit(
     learning_rate: float,
     seed: int,
     folder: Path,
+    held_out: Sequence[StoredAnswer] = (),
+    title: str = "alignment",
     show_progress: bool = False,
 ) -> AlignmentReport:
     """Align a drafter; an interrupted run in the same folder is continued.
@@ -62,67 +88,122 @@ def fit(
         tokens: Answer tokens to train on, repeats counted.
         learning_rate: Peak rate.
         seed: Source of order and initialisation.
-        folder: Checkpoints and the CSV log.
+        folder: Checkpoints and logs.
+        held_out: Answers that are scored meanwhile, and decide on early stopping.
+        title: Name of this training for loggers that show several together.
         show_progress: Show Lightning's progress bar.
 
     Returns:
         The report.
+
+    Raises:
+        Terminated: When the process was told to end; what was trained is saved.
     """
     started = time.monotonic()
-    with _own_randomness(seed), quiet_lightning():
+    with _own_randomness(seed), quiet_lightning(), _sigterm_for_lightning():
         drafter.module.float().train()
-        data = AlignmentData(answers, target.head, config.batch_tokens, tokens, seed)
+        data = AlignmentData(answers, held_out, target.head, config.batch_tokens, tokens, seed)
         # Processes of their own get a copy of the target, so it goes only where it is asked.
-        asked = writes_itself(aligner, len(data.plan)) or not all(map(has_signal, answers))
+        stored = all(map(has_signal, [*answers, *held_out]))
+        asked = not stored or writes_itself(aligner, len(data.plan))
         module = AlignmentModule(
             drafter,
             aligner,
-            learning_rate,
-            config.warmup,
-            config.weight_decay,
+            Schedule(learning_rate, config.warmup, config.weight_decay, config.loss_logits),
             seed,
+            target.vocabulary_size,
             OnlineTeacher(target) if asked else None,
         )
-        checkpoint = ModelCheckpoint(
-            dirpath=folder / "checkpoints",
-            every_n_train_steps=max(10, len(data.plan) // _CHECKPOINTS),
-            save_top_k=0,
-            save_last=True,
-        )
-        callbacks: list[Callback] = [checkpoint]
-        if show_progress:
-            callbacks.append(RichProgressBar(leave=False))
-        settings = config.trainer
-        trainer = Trainer(
-            accelerator=settings.accelerator,
-            devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
-            strategy=_strategy(settings),
-            precision=settings.precision,  # type: ignore[arg-type]
-            accumulate_grad_batches=settings.accumulate_grad_batches,
-            gradient_clip_val=settings.gradient_clip_val,
-            max_epochs=1,
-            callbacks=callbacks,
-            logger=CSVLogger(folder, name="", version="log"),
-            log_every_n_steps=max(1, min(5, len(data.plan) // 20)),
-            enable_progress_bar=show_progress,
-            enable_model_summary=False,
-        )
+        bars = [RichProgressBar(leave=False)] if show_progress else []
+        trainer = _trainer(config, len(data.plan), bool(held_out), folder, title, bars)
         last = folder / "checkpoints" / "last.ckpt"
-        try:
-            trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
-        except SystemExit:
-            # Lightning turns Ctrl-C into an exit of its own; the caller's handling decides.
-            raise KeyboardInterrupt from None
+        with unsharded(drafter, trainer):
+            _run(trainer, module, data, str(last) if last.exists() else None)
+        if (folder / _BEST).exists():
+            _load_weights(drafter, folder / _BEST)
         drafter.module.eval()
-    return AlignmentReport(data.trained_tokens, time.monotonic() - started)
+    scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val_")}
+    seconds = time.monotonic() - started
+    return AlignmentReport(data.trained_tokens, seconds, padding_share(answers, data.plan), scores)
 
 
-def _strategy(settings: TrainerConfig) -> str:
-    """Lightning's own choice for several devices would start the whole command once for each."""
-    if settings.strategy != "auto" or settings.devices == "1" or settings.accelerator == "mps":
-        return settings.strategy
-    several = torch.cuda.device_count() > 1 if settings.devices == "auto" else True
-    return "ddp_spawn" if several else "auto"
+def _run(trainer: Trainer, module: AlignmentModule, data: AlignmentData, last: str | None) -> None:
+    part_at_exit()
+    try:
+        trainer.fit(module, data, ckpt_path=last)
+    except SIGTERMException:
+        raise Terminated(_ENDED) from None
+    except SystemExit:
+        # Lightning turns Ctrl-C into an exit of its own; the caller's handling decides.
+        raise KeyboardInterrupt from None
+
+
+def _load_weights(drafter: TrainableDrafter, checkpoint: Path) -> None:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    own = {name.removeprefix("lesson.draft."): value for name, value in state.items()}
+    drafter.module.load_state_dict(own, strict=False)
+
+
+class _Checkpoint(ModelCheckpoint):
+    """Saves on the way, and when the process is told to end.
+
+    Other errors come in the middle of a step, whose batch would be counted as done.
+    """
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Save between two batches."""
+        if isinstance(exception, SIGTERMException):
+            super().on_exception(trainer, pl_module, exception)
+
+
+def _trainer(
+    config: AlignConfig,
+    batches: int,
+    scored: bool,
+    folder: Path,
+    title: str,
+    bars: Sequence[Callback],
+) -> Trainer:
+    """Lightning's Trainer, which keeps the best weights when they are wanted."""
+    settings = config.trainer
+    last = _Checkpoint(
+        dirpath=folder / "checkpoints",
+        every_n_train_steps=max(10, batches // _CHECKPOINTS),
+        save_top_k=0,
+        save_last=True,
+        save_on_exception=True,
+    )
+    callbacks: list[Callback] = [last, Throughput(), *bars]
+    if config.ema:
+        callbacks.append(EMAWeightAveraging(decay=config.ema))
+    if config.early_stopping and scored:
+        best = ModelCheckpoint(
+            dirpath=(folder / _BEST).parent,
+            filename=_BEST.stem,
+            enable_version_counter=False,
+            monitor=HELD_OUT_ALPHA,
+            mode="max",
+            save_weights_only=True,
+        )
+        stop = EarlyStopping(HELD_OUT_ALPHA, mode="max", patience=config.early_stopping)
+        callbacks += [stop, best]
+    return Trainer(
+        accelerator=settings.accelerator,
+        devices=device_count(settings),
+        num_nodes=settings.num_nodes,
+        strategy=choose_strategy(settings),
+        precision=settings.precision,  # type: ignore[arg-type]
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        gradient_clip_val=settings.gradient_clip_val,
+        val_check_interval=settings.val_check_interval,
+        num_sanity_val_steps=0,
+        max_epochs=1,
+        callbacks=callbacks,
+        logger=make_loggers(config.loggers, folder, title),
+        log_every_n_steps=max(1, min(5, batches // 20)),
+        enable_progress_bar=bool(bars),
+        enable_model_summary=False,
+    )
 
 
 @contextmanager
@@ -131,3 +212,30 @@ def _own_randomness(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def _sigterm_for_lightning() -> Iterator[None]:
+    """Let Lightning end a batch and save when it is told to end; the handler before comes back.
+
+    Lightning notes the signal where training runs; to processes of its own it must be passed on.
+    """
+
+    def pass_on(number: int, frame: Any) -> None:
+        children = active_children()
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.join()
+        # Else Lightning's handler, which called this one, ends the training after the batch.
+        if signal.getsignal(signal.SIGTERM) is pass_on:
+            raise Terminated(_ENDED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: Any = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from taskspec.interfaces import Aligner, Sampling, TeacherSignal, TrainableDrafter, TrainingBatch
-from taskspec.training.data import AlignmentBatch, move_batch, pad_texts, progress_at, split_texts
+from taskspec.training.batches import AlignmentBatch, move_batch, pack_texts, split_texts
+from taskspec.training.data import progress_at
 from taskspec.training.teacher import OnlineTeacher
 
 _OWN_WORDS = Sampling(temperature=1.0)
@@ -44,10 +45,13 @@ class OnPolicy:
             made: A batch of stored answers.
             rank: Number of the process.
         """
-        prompts, counts = split_texts(made.batch)
+        rows = split_texts(made.batch)
+        prompts, counts = zip(*(text for row in rows for text in row), strict=True)
         generator = self._generator(made.step, 1 + rank)
         texts = self.drafter.sample(prompts, counts, _OWN_WORDS, generator, self.teacher.end_tokens)
-        batch = move_batch(pad_texts(prompts, texts), made.batch.tokens.device)
+        written = iter(texts)
+        packed = pack_texts([[(prompt, next(written)) for prompt, _ in row] for row in rows])
+        batch = move_batch(packed, made.batch.tokens.device)
         return batch, self.teacher.signal(batch)
 
     def _generator(self, step: int, purpose: int) -> torch.Generator:

@@ -55,6 +55,15 @@ class StoredTeacherSignal:
         logits = head(self.hidden)
         return logits if vocabulary is None else logits[:, vocabulary]
 
+    def part(self, positions: slice) -> StoredTeacherSignal:
+        """The view of some of the M positions."""
+        return StoredTeacherSignal(
+            self.tokens[positions],
+            self.hidden[positions],
+            self.log_normalizer[positions],
+            self.target_head,
+        )
+
     def to(self, device: torch.device, head: Head) -> StoredTeacherSignal:
         """The same on another device, where `head` is the target's output head."""
         return StoredTeacherSignal(
@@ -102,6 +111,10 @@ class TopKTeacherSignal:
         wide = each.repeat(1, len(vocabulary) + 1)
         return wide.scatter_(1, columns, top.log_probs)[:, :-1]
 
+    def part(self, positions: slice) -> TopKTeacherSignal:
+        """The view of some of the M positions."""
+        return TopKTeacherSignal(self.tokens[positions], self.top.part(positions))
+
     def to(self, device: torch.device, head: Head) -> TopKTeacherSignal:
         """The same on another device; the head is not needed."""
         return TopKTeacherSignal(self.tokens.to(device), self.top.to(device))
@@ -121,6 +134,10 @@ class OnlineTeacher:
         self._models: dict[torch.device, tuple[Any, Any]] = {
             target.device: (target.model, target.head)
         }
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OnlineTeacher:
+        """The same one: what is copied with a training's module asks the same target."""
+        return self
 
     def signal(self, batch: TrainingBatch, tokens: Tensor | None = None) -> StoredTeacherSignal:
         """Run the target over a batch.

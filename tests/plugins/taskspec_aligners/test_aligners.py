@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.interfaces import Aligner, AlignmentLoss, DraftCorpus, Sampling
 from taskspec.models.loading import LanguageModel, load_language_model
-from taskspec.training.data import AlignmentBatch, make_batch
+from taskspec.training.batches import AlignmentBatch, make_batch
 
 ALIGNERS = pytest.mark.parametrize("aligner", [KD(), LoraKD()], ids=lambda each: each.name)
 

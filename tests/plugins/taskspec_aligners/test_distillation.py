@@ -17,9 +17,10 @@ from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.writing import write_texts
 from taskspec.interfaces import Aligner, AlignmentLoss, DraftCorpus, Sampling
 from taskspec.models.loading import LanguageModel, load_language_model
+from taskspec.recipe.alignment import AlignConfig, TrainerConfig
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import check_options
-from taskspec.recipe.schema import AlignConfig, PluginChoice, TrainerConfig
-from taskspec.training.data import make_batch
+from taskspec.training.batches import make_batch
 from taskspec.training.fit import fit
 from taskspec.training.losses import forward_kl, reverse_kl
 from taskspec.training.objectives import OBJECTIVES

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ import pytest
 import torch
 from taskspec_aligners.lora_kd import LoraKD
 from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
+from taskspec_verifiers.greedy import Greedy
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig
 
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import DraftChoice, Request
 from taskspec.decoding.sampling import probabilities, sample
 from taskspec.errors import ModelError
 from taskspec.interfaces import DraftCorpus, Proposal, Sampling
@@ -282,3 +287,37 @@ def test_it_writes_what_the_module_says_while_an_adapter_trains(target: Language
         for prompt, count in zip(prompts, (6, 2, 4), strict=True)
     ]
     assert adapted == expected and adapted[0] != plain[0]
+
+
+def test_a_draft_reads_the_newest_of_a_text_longer_than_its_window(target: LanguageModel) -> None:
+    drafter = CausalLM.build(target, NONE, CausalLMOptions(layers=3, window=32))
+    for row, length in enumerate((28, 30, 90)):
+        drafter.start(row, text(length), Sampling())
+    rows, noises = [0, 1, 2], noise(3, 4)
+    proposal = drafter.propose(rows, [4, 4, 4], noises)
+    for row, read in enumerate((text(28), text(30)[-16:], text(90)[-16:])):
+        assert proposed(proposal, row) == continuation(drafter, read, 4)
+    drafter.commit(rows, torch.full((3, 2), 5), torch.tensor([2, 2, 2]))
+    proposal = drafter.propose(rows, [4, 4, 4], noises)
+    for row, read in enumerate((text(28)[-14:], text(30)[-16:], text(90)[-16:])):
+        assert proposed(proposal, row) == continuation(drafter, [*read, 5, 5], 4)
+
+
+def test_a_window_is_wide_enough_to_read_something() -> None:
+    with pytest.raises(ValueError, match="at least 32"):
+        CausalLMOptions(window=8)
+
+
+def test_answers_are_the_targets_where_the_draft_is_made_for_shorter_texts(
+    tiny_llama_folder: Path, llama: LanguageModel, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_llama_folder, tmp_path / "short")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 40}))
+    drafter = CausalLM.build(llama, NONE, CausalLMOptions(model=str(folder)))
+    asked = [Request(str(n), text(n), 60, ignore_eos=True) for n in (3, 35, 120)]
+    helped = [replace(each, draft=DraftChoice("short", 3)) for each in asked]
+    plain = Engine(llama, Greedy()).generate(asked)
+    found = Engine(llama, Greedy(), {"short": drafter}).generate(helped, batch_size=2)
+    assert [each.tokens for each in found] == [each.tokens for each in plain]
+    assert sum(step.accepted for each in found for step in each.steps) > 0

@@ -28,7 +28,7 @@ from taskspec.decoding.sampling import probabilities, sample
 from taskspec.errors import DecodingError, ModelError
 from taskspec.interfaces import DraftCorpus, Proposal, Sampling, TrainingBatch
 from taskspec.models.loading import LanguageModel, load_language_model
-from taskspec.training.data import AlignmentBatch, make_batch, pad_texts
+from taskspec.training.batches import AlignmentBatch, make_batch, pad_texts
 from taskspec.training.losses import acceptance, forward_kl
 
 SAMPLED = Sampling(1.0)

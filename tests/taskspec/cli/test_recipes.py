@@ -4,6 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.recipe.lookup import list_recipes
+from taskspec.registry import default_registry
 
 
 @pytest.fixture
@@ -13,9 +15,16 @@ def invoke(tmp_path, monkeypatch):
 
 
 def test_recipes_are_listed_with_what_they_do(invoke):
-    line = invoke("recipes").output.splitlines()[0]
-    assert line.startswith("quickstart  ")
-    assert line.endswith("(taskspec)")
+    lines = invoke("recipes").output.splitlines()
+    assert any(line.startswith("quickstart  ") for line in lines)
+    assert all(line.endswith("(taskspec)") for line in lines)
+
+
+def test_every_shipped_recipe_validates_and_says_what_it_needs(invoke):
+    for recipe in list_recipes(default_registry()):
+        result = invoke("validate", recipe.name)
+        assert result.exit_code == 0, result.output
+        assert recipe.name == "quickstart" or "Memory:" in recipe.file.read_text()
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from taskspec.decoding.cached_model import CachedModel
+from taskspec.decoding.native.linear import NativeLinear
 from taskspec.decoding.packing import PackedLinear, can_pack, packed
 from taskspec.models.loading import load_language_model
 
+PACKED = (PackedLinear, NativeLinear)
 needs_bf16 = pytest.mark.skipif(
     not can_pack(nn.Linear(2, 2, dtype=torch.bfloat16)), reason="the CPU multiplies no bf16"
 )
@@ -25,6 +27,17 @@ def test_a_packed_layer_agrees_with_the_layer_to_rounding(bias: bool, tokens: in
     linear = nn.Linear(64, 48, bias=bias, dtype=torch.bfloat16)
     inputs = torch.randn(2, tokens, 64, dtype=torch.bfloat16)
     with torch.inference_mode():
+        found = packed(linear)(inputs)
+        torch.testing.assert_close(found.bfloat16(), linear(inputs), rtol=0.02, atol=0.02)
+
+
+@needs_bf16
+def test_without_the_kernels_pytorch_s_layers_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskspec.decoding.packing.kernels", lambda: None)
+    linear = nn.Linear(64, 48, dtype=torch.bfloat16)
+    assert isinstance(packed(linear), PackedLinear)
+    inputs = torch.randn(3, 64, dtype=torch.bfloat16)
+    with torch.inference_mode():
         torch.testing.assert_close(packed(linear)(inputs), linear(inputs), rtol=0.02, atol=0.02)
 
 
@@ -33,8 +46,8 @@ def test_a_packed_model_shares_everything_else_and_changes_nothing(tiny_folder: 
     model = load_language_model(str(tiny_folder), "bfloat16", "cpu").model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     twin = packed(model)
-    assert any(isinstance(module, PackedLinear) for module in twin.modules())
-    assert not any(isinstance(module, PackedLinear) for module in model.modules())
+    assert any(isinstance(module, PACKED) for module in twin.modules())
+    assert not any(isinstance(module, PACKED) for module in model.modules())
     assert twin.get_input_embeddings().weight is model.get_input_embeddings().weight
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 

@@ -38,6 +38,17 @@ def test_head_of_final_hidden_states_gives_the_models_logits(tiny_folder, dtype)
     torch.testing.assert_close(model.head(hidden), expected)
 
 
+def test_float32_computes_with_the_weights_that_are_served(tiny_folder):
+    served = load_language_model(str(tiny_folder), "bfloat16", "cpu")
+    exact = served.in_float32()
+    assert exact.dtype == torch.float32 and served.dtype == torch.bfloat16
+    assert exact.in_float32() is exact
+    own = exact.model.state_dict()
+    for name, weights in served.model.state_dict().items():
+        torch.testing.assert_close(own[name], weights.float(), rtol=0, atol=0)
+    assert exact.head(torch.ones(32)).dtype == torch.float32
+
+
 def test_logits_caps_are_applied_by_the_head(save_tiny):
     from transformers import Gemma3TextConfig
 

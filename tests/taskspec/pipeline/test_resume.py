@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -83,6 +84,21 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.002)
 
 
+def wait_until_gone(session: int) -> None:
+    """Wait until nothing runs in a session; what nobody reaps, as in a container, runs no more."""
+
+    def running(pid: int) -> bool:
+        try:
+            return os.getsid(pid) == session and psutil.Process(pid).status() != "zombie"
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return False
+
+    end = time.monotonic() + 30
+    while left := [pid for pid in psutil.pids() if running(pid)]:
+        assert time.monotonic() < end, f"still running: {[psutil.Process(p) for p in left]}"
+        time.sleep(0.1)
+
+
 def test_killed_in_every_stage_and_resumed(write_recipe: Callable[..., Path]) -> None:
     recipe = write_recipe()
     # The unaligned draft is forced on every task, so that timing noise cannot change the choice.
@@ -103,18 +119,34 @@ def test_killed_in_every_stage_and_resumed(write_recipe: Callable[..., Path]) ->
     assert not list(killed.rglob("*.partial"))
 
 
-def test_control_c_leaves_a_clean_message_and_a_run_to_continue(
-    write_recipe: Callable[..., Path],
+@pytest.mark.parametrize("place", ["draft", "draft-training"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_a_signal_leaves_a_clean_message_and_a_run_to_continue(
+    write_recipe: Callable[..., Path], number: signal.Signals, code: int, place: str
 ) -> None:
     recipe = write_recipe()
-    process = start(recipe)
-    wait_for(recipe.parent / "runs" / "tiny" / STAGES["draft"], process)
-    process.send_signal(signal.SIGINT)
+    process = start(recipe, "align.tokens=4000")
+    wait_for(recipe.parent / "runs" / "tiny" / STAGES[place], process)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
+    assert process.returncode == code, output
     assert "Traceback" not in output
-    assert "the same command goes on" in output or "again to continue" in output
-    assert (finish(recipe) / "results.json").is_file()
+    assert "run the same command again to continue" in output
+    assert (finish(recipe, "align.tokens=4000") / "results.json").is_file()
+
+
+def test_sigterm_reaches_the_processes_that_train(write_recipe: Callable[..., Path]) -> None:
+    recipe = write_recipe()
+    settings = ("align.tokens=4000", "align.trainer.devices=2")
+    process = start(recipe, *settings)
+    wait_for(recipe.parent / "runs" / "tiny" / STAGES["draft-training"], process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 143, output
+    wait_until_gone(process.pid)
+    assert (finish(recipe, *settings) / "results.json").is_file()
 
 
 def test_two_runs_do_not_share_a_folder(write_recipe: Callable[..., Path]) -> None:

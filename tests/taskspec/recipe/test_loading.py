@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from taskspec.recipe.alignment import AlignConfig
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import load_recipe
-from taskspec.recipe.schema import AlignConfig, PluginChoice
 
 # Each line of MINIMAL has its number: name 1, target 2, corpus 3, draft 4, pool 5, small 6.
 WRONG = {
@@ -56,6 +57,22 @@ WRONG = {
     "not a number": (
         "decode: {temperature: .nan}",
         "my.yaml:7 decode.temperature: temperature must be finite, not nan",
+    ),
+    "address that is none": (
+        "collect:\n  signal: none\n  endpoint: {url: localhost}",
+        "my.yaml:9 collect.endpoint.url: url must begin with http:// or https://, not 'localhost'",
+    ),
+    "endpoint out of range": (
+        "collect: {endpoint: {max_failed: 1}}",
+        "my.yaml:7 collect.endpoint.max_failed: max_failed must be at least 0 and below 1, not 1",
+    ),
+    "endpoint that is only an address": (
+        "collect: {endpoint: http://here/v1}",
+        "my.yaml:7 collect.endpoint: expected keys and values, found 'http://here/v1'",
+    ),
+    "signal that no endpoint gives": (
+        "collect:\n  signal: states\n  endpoint: {url: http://here/v1}",
+        "my.yaml:8 collect.signal: signal must be none with an endpoint",
     ),
     "none of the choices": (
         "partition: {noise: keep}",

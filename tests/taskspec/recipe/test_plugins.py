@@ -3,8 +3,9 @@
 import pytest
 
 from taskspec.errors import PluginError
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
-from taskspec.recipe.schema import PartitionConfig, PluginChoice
+from taskspec.recipe.schema import PartitionConfig
 
 
 def test_options_are_converted_to_their_types(registry):

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taskspec.recipe.alignment import AlignConfig, TrainerConfig
+from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import dump_recipe, load_recipe
 from taskspec.recipe.schema import (
-    AlignConfig,
     AssignConfig,
     CollectConfig,
     CorpusConfig,
@@ -17,11 +18,9 @@ from taskspec.recipe.schema import (
     EncodeConfig,
     EvaluateConfig,
     PartitionConfig,
-    PluginChoice,
     Recipe,
     RouteConfig,
     TargetConfig,
-    TrainerConfig,
 )
 
 counts = st.integers(16, 10**9)

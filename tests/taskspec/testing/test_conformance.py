@@ -24,8 +24,12 @@ from taskspec_verifiers.greedy import Greedy
 from taskspec_verifiers.rejection import Rejection
 from taskspec_verifiers.typical import Typical
 
+from taskspec.registry import default_registry
 from taskspec.testing import parametrize_with_checks
 
+ALIGNERS = [KD(), LoraKD(LoraKDOptions(rank=4, alpha=8))]
+FETCHES_A_MODEL = {"sentence", "llm-label"}
+"""Held against the kit by benchmarks/contract.py, which fetches their models."""
 PLUGINS = [
     Tfidf(),
     KMeansPartitioner(),
@@ -43,7 +47,9 @@ PLUGINS = [
 DRAFTERS = [
     CausalLM(CausalLMOptions(layers=3)),
     CausalLM(CausalLMOptions(layers=2, vocabulary=24, mlp_width=40)),
+    CausalLM(CausalLMOptions(layers=2, vocabulary=24, task_vocabulary=12)),
     Feature(FeatureOptions(vocabulary=24)),
+    Feature(FeatureOptions(vocabulary=24, task_vocabulary=12)),
     PromptLookup(),
     Suffix(),
     Cascade(),
@@ -62,6 +68,16 @@ def test_drafters_keep_their_contract(plugin: Any, check: Any) -> None:
 
 
 @pytest.mark.slow
-@parametrize_with_checks([KD(), LoraKD(LoraKDOptions(rank=4, alpha=8))])
+@parametrize_with_checks(ALIGNERS)
 def test_aligners_keep_their_contract(plugin: Any, check: Any) -> None:
     check(plugin)
+
+
+def test_no_first_party_plugin_is_left_out() -> None:
+    own = {
+        record.name
+        for record in default_registry().plugins()
+        if record.distribution == "taskspec-decoding"
+    }
+    checked = {plugin.name for plugin in (*PLUGINS, *DRAFTERS, *ALIGNERS)}
+    assert checked | FETCHES_A_MODEL == own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass
 
@@ -54,6 +55,16 @@ class SamplesTargetAfterRefusal(Rejection):
         verdict = super().verify(tokens, lengths, draft_probs, target_probs, noise)
         at = target_probs[torch.arange(len(tokens)), verdict.accepted]
         return Verdict(verdict.accepted, sample(at, noise[:, -1]))
+
+
+@mutant("greedy_call_agrees")
+class AcceptsOneTooManyWhenGreedy(Rejection):
+    """A shortcut for greedy requests that lets a token stand that the target did not choose."""
+
+    def verify_greedy(self, tokens, lengths, best, vocabulary_size):
+        verdict = super().verify_greedy(tokens, lengths, best, vocabulary_size)
+        accepted = torch.minimum(verdict.accepted + 1, lengths)
+        return Verdict(accepted, best.gather(1, accepted[:, None])[:, 0])
 
 
 @mutant("equal_distributions_accept_all")
@@ -274,6 +285,38 @@ class AttendsAcrossSegments(CausalLM):
         return super().training_logits(merged, teacher)
 
 
+@mutant("training_head_works_row_by_row", SMALL)
+class CentresItsLogits(CausalLM):
+    """The head takes the mean over the positions that come together."""
+
+    @property
+    def training_head(self):
+        head = super().training_head
+
+        class Centred(torch.nn.Module):
+            def forward(self, states):
+                logits = head(states)
+                return logits - logits.mean(dim=0)
+
+        return Centred()
+
+
+@mutant("drafted_states_begin_with_the_trained_ones", SMALL)
+class CountsPlacesFromOne(CausalLM):
+    """Leaves out the place after the last emitted token."""
+
+    def drafted_states(self, batch, teacher, steps):
+        return super().drafted_states(batch, teacher, steps + 1)[1:][: steps - 1]
+
+
+@mutant("specialised_draft_is_a_part_of_the_whole", SMALL)
+class SpecialisesTheTrainingAlone(CausalLM):
+    """Names fewer tokens than its head has rows."""
+
+    def specialise(self, corpus):
+        self._vocabulary = torch.arange(5)
+
+
 @mutant("module_can_be_replaced", SMALL)
 class DraftsWithOldWeights(CausalLM):
     """Goes on drafting with the module that it was built with."""
@@ -426,11 +469,13 @@ class HoldsALambda(Logistic):
 
 @mutant("repeatable")
 class UnseededClusters(KMeansPartitioner):
-    """Labels differ from run to run."""
+    """Labels differ from call to call."""
+
+    calls = itertools.count()
 
     def predict(self, vectors, texts):
         labels = super().predict(vectors, texts)
-        return (labels + random.SystemRandom().randrange(10**6)) % (labels.max(initial=0) + 1)
+        return (labels + next(self.calls)) % (labels.max(initial=0) + 1)
 
 
 @mutant("labels_are_contiguous")

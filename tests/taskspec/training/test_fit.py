@@ -18,8 +18,8 @@ from torch import Tensor
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.interfaces import Aligner, AlignmentLoss, DraftCorpus, TeacherSignal
 from taskspec.models.loading import LanguageModel, load_language_model
-from taskspec.recipe.schema import AlignConfig, TrainerConfig
-from taskspec.training.data import AlignmentBatch, make_batch
+from taskspec.recipe.alignment import AlignConfig, TrainerConfig
+from taskspec.training.batches import AlignmentBatch, make_batch
 from taskspec.training.fit import AlignmentReport, fit
 from taskspec.training.module import AlignmentModule
 from taskspec.training.teacher import OnlineTeacher

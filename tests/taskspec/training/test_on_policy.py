@@ -15,7 +15,8 @@ from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.interfaces import DraftCorpus
 from taskspec.models.loading import LanguageModel, load_language_model
-from taskspec.training.data import AlignmentBatch, make_batch, progress_at
+from taskspec.training.batches import AlignmentBatch, make_batch
+from taskspec.training.data import progress_at
 from taskspec.training.on_policy import OnPolicy, writes_itself
 from taskspec.training.teacher import OnlineTeacher
 

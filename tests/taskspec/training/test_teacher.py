@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from taskspec.errors import ModelError
 from taskspec.models.loading import LanguageModel, load_language_model
-from taskspec.training.data import pad_texts
+from taskspec.training.batches import pad_texts
 from taskspec.training.losses import acceptance
 from taskspec.training.teacher import (
     OnlineTeacher,

@@ -1,0 +1,54 @@
+"""The held-out prompts that commands answer with a bundle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskspec.evaluation.bench_decode import BenchPrompt
+    from taskspec.serving.bundle import Bundle
+
+
+def held_out_prompts(
+    bundle: Bundle, corpus: str, count: int, tokens: int, seed: int
+) -> list[BenchPrompt]:
+    """Prompts of a corpus's test split, spread over its tasks.
+
+    Args:
+        bundle: Says how prompts are put to its target.
+        corpus: As in recipes.
+        count: Prompts wanted.
+        tokens: Room that each leaves for its answer.
+        seed: Draws them, and splits where rows have no split.
+
+    Raises:
+        CorpusError: When no prompt leaves that room.
+    """
+    from taskspec.corpus.readers import read_examples
+    from taskspec.corpus.splits import split_examples
+    from taskspec.errors import CorpusError
+    from taskspec.evaluation.bench_decode import BenchPrompt, choose_prompts
+    from taskspec.recipe.corpus_path import resolve_corpus
+    from taskspec.recipe.schema import CorpusConfig
+
+    examples = read_examples(resolve_corpus(corpus, None))
+    held_out = [
+        e for e in split_examples(examples, CorpusConfig(corpus), seed) if e.split == "test"
+    ]
+    room = bundle.target.context_length - tokens
+    read = (
+        BenchPrompt(
+            each.id,
+            each.task or "all",
+            each.prompt_text,
+            bundle.target.chat_ids(each.messages, bundle.manifest.system),
+        )
+        for each in held_out
+    )
+    chosen = choose_prompts([each for each in read if len(each.ids) <= room], count, seed)
+    if not chosen:
+        raise CorpusError(
+            f"no held-out prompt of {corpus} leaves room for {tokens} tokens in the target's "
+            f"context of {bundle.target.context_length}; ask for fewer --tokens"
+        )
+    return chosen

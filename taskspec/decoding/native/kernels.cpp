@@ -1,0 +1,495 @@
+// A decoder's pass over a few tokens, in bf16 with float32 sums, for CPUs with AVX-512 BF16.
+//
+// Every sum runs in one order, whatever the number of tokens, rows or threads, so a token's
+// result does not depend on what else is in the pass. Tensors are contiguous; `tokens` of a pass
+// lie one after the other, each with the cache row it belongs to and its position in it.
+
+#include <immintrin.h>
+#include <omp.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using bf16 = uint16_t;
+
+constexpr int kLanes = 16;         // float32 values of a register
+constexpr int kGroup = 2 * kLanes;  // output columns computed together
+constexpr int kTile = 8;           // tokens computed together
+constexpr int kBlocks = 4;         // blocks of 16 keys scored together
+
+bf16 round_bf16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+__m512 widen(const bf16* values) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)values));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+void narrow(bf16* out, __m512 values) {
+  _mm256_storeu_si256((__m256i*)out, (__m256i)_mm512_cvtneps_pbh(values));
+}
+
+// Cephes' expf: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
+__m512 exponential(__m512 x) {
+  x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.f)), _mm512_set1_ps(88.f));
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+  x = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+  x = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), x);
+  const float coefficients[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f,
+                                1.6666665459e-1f, 5.0000001201e-1f};
+  __m512 y = _mm512_set1_ps(1.9875691500e-4f);
+  for (float c : coefficients) y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(c));
+  y = _mm512_add_ps(_mm512_fmadd_ps(y, _mm512_mul_ps(x, x), x), _mm512_set1_ps(1.f));
+  return _mm512_scalef_ps(y, n);
+}
+
+__m512 silu(__m512 x) {
+  const __m512 one = _mm512_set1_ps(1.f);
+  const __m512 minus = _mm512_sub_ps(_mm512_setzero_ps(), x);
+  return _mm512_div_ps(x, _mm512_add_ps(one, exponential(minus)));
+}
+
+// out = values * weight / rms(values); float32 sums, as transformers computes it.
+template <typename Store>
+void rms_norm(const float* values, const float* weight, int size, float epsilon, Store store) {
+  __m512 squares = _mm512_setzero_ps();
+  for (int i = 0; i < size; i += kLanes) {
+    const __m512 x = _mm512_loadu_ps(values + i);
+    squares = _mm512_fmadd_ps(x, x, squares);
+  }
+  const float scale = 1.f / std::sqrt(_mm512_reduce_add_ps(squares) / size + epsilon);
+  for (int i = 0; i < size; i += kLanes) {
+    const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(values + i), _mm512_set1_ps(scale));
+    store(i, _mm512_mul_ps(scaled, _mm512_loadu_ps(weight + i)));
+  }
+}
+
+struct Range {
+  int begin, end;
+};
+
+Range share(int count) {
+  const int threads = omp_get_num_threads(), me = omp_get_thread_num();
+  const auto at = [&](int i) { return static_cast<int>(static_cast<int64_t>(count) * i / threads); };
+  return {at(me), at(me + 1)};
+}
+
+// M tokens times the 32 columns of a group: one stream of the weights, sums in registers.
+template <int M>
+void multiply(const bf16* group, const bf16* inputs, int in, __m512 (&sums)[kTile][2]) {
+  __m512 first[M], second[M];
+  for (int m = 0; m < M; ++m) first[m] = second[m] = _mm512_setzero_ps();
+  for (int pair = 0; pair < in / 2; ++pair) {
+    const __m512bh left = (__m512bh)_mm512_loadu_si512(group + pair * 2 * kGroup);
+    const __m512bh right = (__m512bh)_mm512_loadu_si512(group + pair * 2 * kGroup + kGroup);
+    for (int m = 0; m < M; ++m) {
+      int both;
+      std::memcpy(&both, inputs + static_cast<int64_t>(m) * in + 2 * pair, sizeof both);
+      const __m512bh x = (__m512bh)_mm512_set1_epi32(both);
+      first[m] = _mm512_dpbf16_ps(first[m], left, x);
+      second[m] = _mm512_dpbf16_ps(second[m], right, x);
+    }
+  }
+  for (int m = 0; m < M; ++m) sums[m][0] = first[m], sums[m][1] = second[m];
+}
+
+using Multiply = void (*)(const bf16*, const bf16*, int, __m512 (&)[kTile][2]);
+constexpr Multiply kMultiply[] = {nullptr,     multiply<1>, multiply<2>, multiply<3>, multiply<4>,
+                                  multiply<5>, multiply<6>, multiply<7>, multiply<8>};
+
+// This thread's share of the output columns of `weight` [out / 32][in / 2][32][2], for every
+// token: store(token, first column, 32 sums).
+template <typename Store>
+void linear(const bf16* weight, int out, int in, const bf16* inputs, int tokens, Store store) {
+  const Range groups = share((out + kGroup - 1) / kGroup);
+  __m512 sums[kTile][2];
+  for (int g = groups.begin; g < groups.end; ++g) {
+    const bf16* group = weight + static_cast<int64_t>(g) * in * kGroup;
+    for (int from = 0; from < tokens; from += kTile) {
+      const int count = tokens - from < kTile ? tokens - from : kTile;
+      kMultiply[count](group, inputs + static_cast<int64_t>(from) * in, in, sums);
+      for (int m = 0; m < count; ++m) store(from + m, g * kGroup, sums[m]);
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+struct Layer {
+  const bf16 *qkv, *out, *gate_up, *down;  // packed; gate and up alternate every 16 columns
+  const float *qkv_bias, *input_norm, *mlp_norm, *query_norm, *key_norm;  // biases and the last
+  bf16 *keys, *values;  // [rows][kv heads][length / 16][head / 2][16][2], [..][length][head]
+  int32_t window;       // keys a query sees, itself included; 0: all
+};
+
+struct Decoder {
+  int32_t layers, hidden, heads, kv_heads, head, intermediate, length;
+  float epsilon, scale;
+  const float *cosines, *sines, *final_norm;  // [length][head], [length][head], [hidden]
+  const Layer* layer;
+};
+
+struct Pass {
+  int32_t tokens, threads, kept;
+  const int32_t *rows, *positions, *keep;  // per token, per token, ascending layers to keep
+  float* residual;     // [tokens][hidden]: embeddings in
+  bf16* states;        // [tokens][kept + 1][hidden]: the final state, then those before layers
+  float* projected;    // [tokens][(heads + 2 kv heads) head]
+  bf16 *mixed, *inner;  // [tokens][heads head], [tokens][intermediate]
+};
+
+// Rows [out][in] of a weight to groups of 32 columns, pairs of inputs side by side.
+void pack(const bf16* weight, int32_t out, int32_t in, bf16* packed) {
+  const int64_t groups = (out + kGroup - 1) / kGroup;
+#pragma omp parallel for
+  for (int64_t g = 0; g < groups; ++g)
+    for (int pair = 0; pair < in / 2; ++pair)
+      for (int column = 0; column < kGroup; ++column)
+        for (int i = 0; i < 2; ++i) {
+          const int64_t row = g * kGroup + column;
+          packed[((g * (in / 2) + pair) * kGroup + column) * 2 + i] =
+              row < out ? weight[row * in + 2 * pair + i] : 0;
+        }
+}
+
+// outputs float32 [tokens][out] of inputs bf16 [tokens][in].
+void apply_linear(const bf16* packed, const float* bias, int32_t out, int32_t in,
+                  const bf16* inputs, int32_t tokens, float* outputs, int32_t threads) {
+#pragma omp parallel num_threads(threads)
+  linear(packed, out, in, inputs, tokens, [&](int token, int column, const __m512* sums) {
+    float* place = outputs + static_cast<int64_t>(token) * out + column;
+    for (int half = 0; half < 2; ++half) {
+      const int left = out - column - half * kLanes;
+      if (left <= 0) break;
+      const __mmask16 mask = left >= kLanes ? 0xffff : (1 << left) - 1;
+      __m512 sum = sums[half];
+      if (bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + column + half * kLanes));
+      _mm512_mask_storeu_ps(place + half * kLanes, mask, sum);
+    }
+  });
+}
+
+}  // extern "C"
+
+namespace {
+
+struct Scratch {  // of one thread
+  std::vector<bf16> normed, query;
+  std::vector<float> scores;
+};
+
+// Rotary embedding (rotate-half) of one head, after its norm where there is one.
+void rotate(const Decoder& d, const float* weight, int position, float* values) {
+  if (weight)
+    rms_norm(values, weight, d.head, d.epsilon,
+             [&](int i, __m512 x) { _mm512_storeu_ps(values + i, x); });
+  const float* cosines = d.cosines + static_cast<int64_t>(position) * d.head;
+  const float* sines = d.sines + static_cast<int64_t>(position) * d.head;
+  const int half = d.head / 2;
+  for (int i = 0; i < half; ++i) {
+    const float left = values[i], right = values[i + half];
+    values[i] = left * cosines[i] - right * sines[i];
+    values[i + half] = right * cosines[i + half] + left * sines[i + half];
+  }
+}
+
+int64_t cache_place(const Decoder& d, int row, int kv_head) {
+  return (static_cast<int64_t>(row) * d.kv_heads + kv_head) * d.length * d.head;
+}
+
+// Write one token's rotated key and its value of one head into the cache.
+void remember(const Decoder& d, const Layer& layer, int row, int position, int kv_head,
+              float* projected) {
+  float* key = projected + (d.heads + kv_head) * d.head;
+  const float* value = projected + (d.heads + d.kv_heads + kv_head) * d.head;
+  rotate(d, layer.key_norm, position, key);
+  bf16* keys = layer.keys + cache_place(d, row, kv_head) +
+               static_cast<int64_t>(position / kLanes) * d.head * kLanes + position % kLanes * 2;
+  for (int i = 0; i < d.head; ++i) keys[i / 2 * 2 * kLanes + i % 2] = round_bf16(key[i]);
+  bf16* values = layer.values + cache_place(d, row, kv_head) + static_cast<int64_t>(position) * d.head;
+  for (int i = 0; i < d.head; i += kLanes) narrow(values + i, _mm512_loadu_ps(value + i));
+}
+
+// Scores of 16 keys in each of N blocks; a key's sum runs in one order whatever N is.
+template <int N>
+void score(const bf16* keys, const bf16* query, int head, __m512* sums) {
+  for (int n = 0; n < N; ++n) sums[n] = _mm512_setzero_ps();
+  for (int pair = 0; pair < head / 2; ++pair) {
+    int both;
+    std::memcpy(&both, query + 2 * pair, sizeof both);
+    const __m512bh x = (__m512bh)_mm512_set1_epi32(both);
+    for (int n = 0; n < N; ++n) {
+      const bf16* place = keys + static_cast<int64_t>(n) * head * kLanes + pair * 2 * kLanes;
+      sums[n] = _mm512_dpbf16_ps(sums[n], (__m512bh)_mm512_loadu_si512(place), x);
+    }
+  }
+}
+
+// Columns of N registers of the values, weighted and summed over keys first..last.
+template <int N>
+void mix(const bf16* values, const float* weights, int first, int last, int head, __m512 scale,
+         bf16* out) {
+  __m512 sums[N];
+  for (int n = 0; n < N; ++n) sums[n] = _mm512_setzero_ps();
+  for (int j = first; j <= last; ++j) {
+    const __m512 weight = _mm512_set1_ps(weights[j]);
+    const bf16* place = values + static_cast<int64_t>(j) * head;
+    for (int n = 0; n < N; ++n)
+      sums[n] = _mm512_fmadd_ps(weight, widen(place + n * kLanes), sums[n]);
+  }
+  for (int n = 0; n < N; ++n) narrow(out + n * kLanes, _mm512_mul_ps(sums[n], scale));
+}
+
+// softmax(q K scale) V of one query head over the keys that it sees.
+void attend(const Decoder& d, const Layer& layer, int row, int position, int kv_head, float* query,
+            Scratch& scratch, bf16* out) {
+  rotate(d, layer.query_norm, position, query);
+  bf16* rounded = scratch.query.data();
+  float* scores = scratch.scores.data();
+  for (int i = 0; i < d.head; i += kLanes) narrow(rounded + i, _mm512_loadu_ps(query + i));
+  const bf16* keys = layer.keys + cache_place(d, row, kv_head);
+  const bf16* values = layer.values + cache_place(d, row, kv_head);
+  const int first = layer.window && position >= layer.window ? position - layer.window + 1 : 0;
+  const int blocks = position / kLanes + 1, first_block = first / kLanes;
+  const __m512 scale = _mm512_set1_ps(d.scale), hidden = _mm512_set1_ps(-1e30f);
+  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  __m512 most = hidden, sums[kBlocks];
+  for (int block = first_block; block < blocks;) {
+    const int count = blocks - block < kBlocks ? 1 : kBlocks;
+    const bf16* place = keys + static_cast<int64_t>(block) * d.head * kLanes;
+    count == 1 ? score<1>(place, rounded, d.head, sums) : score<kBlocks>(place, rounded, d.head, sums);
+    for (int n = 0; n < count; ++n, ++block) {
+      const __m512i at = _mm512_add_epi32(lanes, _mm512_set1_epi32(block * kLanes));
+      const __mmask16 seen = _mm512_cmple_epi32_mask(at, _mm512_set1_epi32(position)) &
+                             _mm512_cmpge_epi32_mask(at, _mm512_set1_epi32(first));
+      const __m512 scaled = _mm512_mask_mul_ps(hidden, seen, sums[n], scale);
+      most = _mm512_max_ps(most, scaled);
+      _mm512_storeu_ps(scores + block * kLanes, scaled);
+    }
+  }
+  const __m512 highest = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+  __m512 total = _mm512_setzero_ps();
+  for (int block = first_block; block < blocks; ++block) {
+    float* place = scores + block * kLanes;
+    const __m512 scaled = _mm512_loadu_ps(place);
+    const __mmask16 seen = _mm512_cmp_ps_mask(scaled, hidden, _CMP_GT_OQ);
+    const __m512 weight = _mm512_maskz_mov_ps(seen, exponential(_mm512_sub_ps(scaled, highest)));
+    total = _mm512_add_ps(total, weight);
+    _mm512_storeu_ps(place, weight);
+  }
+  const __m512 share_of_total = _mm512_set1_ps(1.f / _mm512_reduce_add_ps(total));
+  int i = 0;
+  for (; i + 4 * kLanes <= d.head; i += 4 * kLanes)
+    mix<4>(values + i, scores, first, position, d.head, share_of_total, out + i);
+  for (; i < d.head; i += kLanes)
+    mix<1>(values + i, scores, first, position, d.head, share_of_total, out + i);
+}
+
+// Every thread norms all tokens for itself, which saves a barrier and costs little.
+void normalise(const Decoder& d, const float* weight, const Pass& pass, Scratch& scratch) {
+  for (int t = 0; t < pass.tokens; ++t) {
+    const int64_t place = static_cast<int64_t>(t) * d.hidden;
+    rms_norm(pass.residual + place, weight, d.hidden, d.epsilon,
+             [&](int i, __m512 x) { narrow(scratch.normed.data() + place + i, x); });
+  }
+}
+
+void run_attention(const Decoder& d, const Layer& layer, const Pass& pass, Scratch& scratch) {
+  const int width = (d.heads + 2 * d.kv_heads) * d.head, group = d.heads / d.kv_heads;
+  const Range writes = share(pass.tokens * d.kv_heads);
+  for (int i = writes.begin; i < writes.end; ++i) {
+    const int t = i / d.kv_heads;
+    remember(d, layer, pass.rows[t], pass.positions[t], i % d.kv_heads,
+             pass.projected + static_cast<int64_t>(t) * width);
+  }
+#pragma omp barrier
+  const Range reads = share(pass.tokens * d.heads);
+  for (int i = reads.begin; i < reads.end; ++i) {
+    const int t = i / d.heads, head = i % d.heads;
+    attend(d, layer, pass.rows[t], pass.positions[t], head / group,
+           pass.projected + static_cast<int64_t>(t) * width + head * d.head, scratch,
+           pass.mixed + (static_cast<int64_t>(t) * d.heads + head) * d.head);
+  }
+#pragma omp barrier
+}
+
+void run_layer(const Decoder& d, const Layer& layer, const Pass& pass, Scratch& scratch) {
+  const int width = (d.heads + 2 * d.kv_heads) * d.head;
+  const auto add = [&](int token, int column, const __m512* sums) {
+    float* place = pass.residual + static_cast<int64_t>(token) * d.hidden + column;
+    for (int half = 0; half < 2 && column + half * kLanes < d.hidden; ++half, place += kLanes)
+      _mm512_storeu_ps(place, _mm512_add_ps(_mm512_loadu_ps(place), sums[half]));
+  };
+  normalise(d, layer.input_norm, pass, scratch);
+  linear(layer.qkv, width, d.hidden, scratch.normed.data(), pass.tokens,
+         [&](int token, int column, const __m512* sums) {
+           float* place = pass.projected + static_cast<int64_t>(token) * width + column;
+           for (int half = 0; half < 2 && column + half * kLanes < width; ++half) {
+             __m512 sum = sums[half];
+             if (layer.qkv_bias)
+               sum = _mm512_add_ps(sum, _mm512_loadu_ps(layer.qkv_bias + column + half * kLanes));
+             _mm512_storeu_ps(place + half * kLanes, sum);
+           }
+         });
+#pragma omp barrier
+  run_attention(d, layer, pass, scratch);
+  linear(layer.out, d.hidden, d.heads * d.head, pass.mixed, pass.tokens, add);
+#pragma omp barrier
+  normalise(d, layer.mlp_norm, pass, scratch);
+  linear(layer.gate_up, 2 * d.intermediate, d.hidden, scratch.normed.data(), pass.tokens,
+         [&](int token, int column, const __m512* sums) {
+           narrow(pass.inner + static_cast<int64_t>(token) * d.intermediate + column / 2,
+                  _mm512_mul_ps(silu(sums[0]), sums[1]));
+         });
+#pragma omp barrier
+  linear(layer.down, d.hidden, d.intermediate, pass.inner, pass.tokens, add);
+#pragma omp barrier
+}
+
+}  // namespace
+
+namespace {
+
+void run_layers(const Decoder& d, const Pass& pass, Scratch& scratch) {
+  int kept = 0;
+  const Range mine = share(pass.tokens);
+  const auto state = [&](int place, int token, int i, __m512 x) {
+    const int64_t row = static_cast<int64_t>(token) * (pass.kept + 1) + place;
+    narrow(pass.states + row * d.hidden + i, x);
+  };
+  for (int l = 0; l < d.layers; ++l) {
+    if (kept < pass.kept && pass.keep[kept] == l) {
+      ++kept;
+      for (int t = mine.begin; t < mine.end; ++t)
+        for (int i = 0; i < d.hidden; i += kLanes)
+          state(kept, t, i, _mm512_loadu_ps(pass.residual + static_cast<int64_t>(t) * d.hidden + i));
+#pragma omp barrier
+    }
+    run_layer(d, d.layer[l], pass, scratch);
+  }
+  for (int t = mine.begin; t < mine.end; ++t)
+    rms_norm(pass.residual + static_cast<int64_t>(t) * d.hidden, d.final_norm, d.hidden, d.epsilon,
+             [&](int i, __m512 x) { state(0, t, i, x); });
+}
+
+Scratch make_scratch(const Decoder& d, int tokens) {
+  Scratch scratch;
+  scratch.normed.resize(static_cast<int64_t>(tokens) * 2 * d.hidden);
+  scratch.query.resize(d.head);
+  scratch.scores.resize(d.length);
+  return scratch;
+}
+
+struct Best {
+  float logit = -1e30f;
+  int column = -1;
+
+  void offer(const Best& other) {
+    // The first of equals, as argmax has it.
+    if (other.column >= 0 &&
+        (column < 0 || other.logit > logit || (other.logit == logit && other.column < column)))
+      *this = other;
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+struct Drafting {
+  int32_t steps, columns;
+  const bf16* head;           // packed, `columns` rows
+  const int64_t* vocabulary;  // token of each column; null: the columns are the tokens
+  const bf16* embeddings;     // [tokens][hidden]
+  const bf16* fusion;         // packed, reads a state and an embedding; null: the embedding is read
+  const float *state_norm, *token_norm;  // of what is fused
+  float epsilon;
+  int64_t* last;     // [rows], each row's last token
+  int64_t* drafted;  // [steps][rows]
+};
+
+void run_pass(const Decoder* decoder, const Pass* pass) {
+#pragma omp parallel num_threads(pass->threads)
+  {
+    Scratch scratch = make_scratch(*decoder, pass->tokens);
+    run_layers(*decoder, *pass, scratch);
+  }
+}
+
+// Each row's most likely tokens, one after the other: one token per row in the pass, whose states
+// hold, where they are fused, the state before it; positions move along.
+void run_drafts(const Decoder* decoder, const Pass* given, const Drafting* wanted,
+                int32_t* positions) {
+  const Decoder& d = *decoder;
+  const Pass& pass = *given;
+  const Drafting& draft = *wanted;
+  std::vector<Best> bests(static_cast<int64_t>(pass.threads) * pass.tokens);
+#pragma omp parallel num_threads(pass.threads)
+  {
+    Scratch scratch = make_scratch(d, pass.tokens);
+    Best* own = bests.data() + static_cast<int64_t>(omp_get_thread_num()) * pass.tokens;
+    std::vector<float> wide(d.hidden);
+    for (int step = 0; step < draft.steps; ++step) {
+      if (draft.fusion) {
+        for (int t = 0; t < pass.tokens; ++t) {
+          bf16* both = scratch.normed.data() + static_cast<int64_t>(t) * 2 * d.hidden;
+          const bf16* parts[] = {pass.states + static_cast<int64_t>(t) * d.hidden,
+                                 draft.embeddings + draft.last[t] * d.hidden};
+          const float* norms[] = {draft.state_norm, draft.token_norm};
+          for (int part = 0; part < 2; ++part, both += d.hidden) {
+            for (int i = 0; i < d.hidden; i += kLanes)
+              _mm512_storeu_ps(wide.data() + i, widen(parts[part] + i));
+            rms_norm(wide.data(), norms[part], d.hidden, draft.epsilon,
+                     [&](int i, __m512 x) { narrow(both + i, x); });
+          }
+        }
+        linear(draft.fusion, d.hidden, 2 * d.hidden, scratch.normed.data(), pass.tokens,
+               [&](int token, int column, const __m512* sums) {
+                 float* place = pass.residual + static_cast<int64_t>(token) * d.hidden + column;
+                 for (int half = 0; half < 2 && column + half * kLanes < d.hidden; ++half)
+                   _mm512_storeu_ps(place + half * kLanes, sums[half]);
+               });
+      } else {
+        const Range mine = share(pass.tokens);
+        for (int t = mine.begin; t < mine.end; ++t)
+          for (int i = 0; i < d.hidden; i += kLanes)
+            _mm512_storeu_ps(pass.residual + static_cast<int64_t>(t) * d.hidden + i,
+                             widen(draft.embeddings + draft.last[t] * d.hidden + i));
+      }
+#pragma omp barrier
+      run_layers(d, pass, scratch);
+      for (int t = 0; t < pass.tokens; ++t) own[t] = Best();
+#pragma omp barrier
+      linear(draft.head, draft.columns, d.hidden, pass.states, pass.tokens,
+             [&](int token, int column, const __m512* sums) {
+               float logits[kGroup];
+               _mm512_storeu_ps(logits, sums[0]);
+               _mm512_storeu_ps(logits + kLanes, sums[1]);
+               for (int i = 0; i < kGroup && column + i < draft.columns; ++i)
+                 if (logits[i] > own[token].logit || own[token].column < 0)
+                   own[token] = {logits[i], column + i};
+             });
+#pragma omp barrier
+#pragma omp single
+      for (int t = 0; t < pass.tokens; ++t) {
+        Best best;
+        for (int thread = 0; thread < omp_get_num_threads(); ++thread)
+          best.offer(bests[static_cast<int64_t>(thread) * pass.tokens + t]);
+        const int64_t token = draft.vocabulary ? draft.vocabulary[best.column] : best.column;
+        draft.last[t] = draft.drafted[static_cast<int64_t>(step) * pass.tokens + t] = token;
+        ++positions[t];
+      }
+    }
+  }
+}
+
+}  // extern "C"

@@ -1,0 +1,295 @@
+"""How fast requests are answered: ours with and without drafts, and other engines, in turn."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from taskspec.corpus.answers import is_looping
+from taskspec.decoding.cost import TargetCost, measure_target
+from taskspec.decoding.records import DraftChoice, Request, StepRecord
+from taskspec.evaluation.bench_cost import Cost, measure_bandwidth, model_cost, pass_bytes
+from taskspec.evaluation.bench_engines import Generate
+from taskspec.evaluation.metrics import acceptance_rate, block_efficiency
+from taskspec.evaluation.statistics import Interval, Speeds, speedup_interval
+from taskspec.serving.bundle import Bundle
+
+PLAIN, ROUTED = "plain", "routed"
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class BenchPrompt:
+    """A prompt to answer.
+
+    Attributes:
+        id: Its name.
+        task: Its task, by which resampling is stratified.
+        text: What the router reads.
+        ids: What the target reads.
+    """
+
+    id: str
+    task: str
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MethodSpeed:
+    """One way to answer all prompts.
+
+    Attributes:
+        name: Its name.
+        tokens_per_second: Pooled: all tokens over the sum of each prompt's median seconds.
+        ratio: That over our plain decoding's, with its interval.
+        steady_ratio: The same without looping answers; None when all loop or none does.
+        by_task: The ratio of each task.
+        block_efficiency: tau; None for engines that do not tell.
+        acceptance_rate: Accepted over drafted tokens; None likewise.
+        cost: For one draft at one length.
+    """
+
+    name: str
+    tokens_per_second: float
+    ratio: Interval
+    steady_ratio: float | None
+    by_task: Mapping[str, float]
+    block_efficiency: float | None = None
+    acceptance_rate: float | None = None
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True)
+class DecodeBench:
+    """What was measured.
+
+    Attributes:
+        methods: Ours first, then other engines.
+        overhead: o, a plain step's time beyond the target pass, over that pass's.
+        pass_seconds: Median seconds of bare target passes over 1, 2, ... tokens.
+        bandwidth: Bytes per second of the best of five reads of 1 GiB.
+        pass_bytes: Weights and cached keys and values that a one-token pass reads.
+        peak_memory: Most memory of this process before other engines were loaded, in bytes.
+        looping: Share of answers that loop (metrics.md).
+        tokens: Tokens of each answer.
+        prompts: Ids of the prompts.
+    """
+
+    methods: tuple[MethodSpeed, ...]
+    overhead: float
+    pass_seconds: tuple[float, ...]
+    bandwidth: float
+    pass_bytes: int
+    peak_memory: int
+    looping: float
+    tokens: int
+    prompts: tuple[str, ...]
+
+    @property
+    def roofline(self) -> float:
+        """Share of the measured bandwidth at which a one-token target pass reads."""
+        return self.pass_bytes / self.bandwidth / self.pass_seconds[0]
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """One answer's time, and what our engine tells of it."""
+
+    seconds: float
+    first: float = 0.0
+    steps: tuple[StepRecord, ...] = ()
+    tokens: tuple[int, ...] = ()
+
+
+_Answer = Callable[[BenchPrompt], _Answered]
+
+
+def bench_decode(
+    bundle: Bundle,
+    prompts: Sequence[BenchPrompt],
+    tokens: int,
+    repeats: int,
+    others: Mapping[str, Callable[[], Generate]],
+    on_done: Callable[[str], None],
+) -> DecodeBench:
+    """Answer every prompt in every way, `repeats` times, ways taking turns at each prompt.
+
+    Args:
+        bundle: Target, drafts and router; drafts run at the lengths they were assigned with.
+        prompts: What to answer, greedily.
+        tokens: Tokens of each answer, whatever ends come.
+        repeats: Times each way answers each prompt; medians count.
+        others: Loaders of other engines, by name.
+        on_done: Told after each prompt.
+    """
+    lengths = _draft_lengths(bundle)
+    longest = max((*lengths.values(), 1))
+    sample = max((prompt.ids for prompt in prompts), key=len)
+    cost = measure_target(bundle.engine.model, sample, longest + 1)
+    bandwidth = measure_bandwidth()
+    ways: dict[str, _Answer] = {PLAIN: _ours(bundle, tokens, lambda _: None)}
+    ways[ROUTED] = _ours(bundle, tokens, lambda prompt: _routed(bundle, prompt))
+    for name, length in lengths.items():
+        ways[name] = _ours(bundle, tokens, lambda _, n=name, k=length: bundle.pool.choice(n, k))  # type: ignore[misc]
+    for answer in ways.values():
+        answer(prompts[0])
+    memory = _peak_memory()
+    for name, load in others.items():
+        ways[name] = _theirs(load(), tokens)
+        ways[name](prompts[0])
+    found = _take_turns(ways, prompts, repeats, on_done)
+    overhead = _overhead(found[PLAIN], cost)
+    costs = {}
+    for name, length in lengths.items():
+        choice = bundle.pool.choice(name, length)
+        assert choice is not None
+        costs[name] = model_cost(
+            bundle.pool.drafters[choice.draft],
+            choice,
+            bundle.target,
+            cost,
+            prompts[0].ids,
+            _steps(found[name]),
+            overhead,
+            _decode_seconds(found[PLAIN]) / _decode_seconds(found[name]),
+        )
+    loops = [is_looping(answers[0].tokens) for answers in found[PLAIN]]
+    return DecodeBench(
+        tuple(_speed(name, found, prompts, tokens, loops, costs.get(name)) for name in ways),
+        overhead,
+        cost.seconds,
+        bandwidth,
+        pass_bytes(bundle.target, len(sample)),
+        memory,
+        sum(loops) / len(loops),
+        tokens,
+        tuple(prompt.id for prompt in prompts),
+    )
+
+
+def choose_prompts(prompts: Sequence[BenchPrompt], count: int, seed: int) -> list[BenchPrompt]:
+    """Draw prompts, as many from each task as the count allows."""
+    by_task: dict[str, list[BenchPrompt]] = {}
+    for prompt in prompts:
+        by_task.setdefault(prompt.task, []).append(prompt)
+    for own in by_task.values():
+        random.Random(seed).shuffle(own)
+    turns = max(map(len, by_task.values()), default=0)
+    dealt = [own[turn] for turn in range(turns) for own in by_task.values() if turn < len(own)]
+    return dealt[:count]
+
+
+def _draft_lengths(bundle: Bundle) -> dict[str, int]:
+    """Every draft that serves a task, at the length it serves it with."""
+    chosen = (*bundle.manifest.tasks, bundle.manifest.fallback)
+    return {each.draft: each.draft_length for each in chosen if each.draft is not None}
+
+
+def _routed(bundle: Bundle, prompt: BenchPrompt) -> DraftChoice | None:
+    assignment = bundle.router.route(prompt.text).assignment
+    return bundle.pool.choice(assignment.draft, assignment.draft_length)
+
+
+def _ours(
+    bundle: Bundle, tokens: int, choose: Callable[[BenchPrompt], DraftChoice | None]
+) -> _Answer:
+    def answer(prompt: BenchPrompt) -> _Answered:
+        times: list[float] = []
+        started = time.perf_counter()
+        request = Request(prompt.id, prompt.ids, tokens, ignore_eos=True)
+        request = replace(request, draft=choose(prompt))
+        done = bundle.engine.generate(
+            [request], on_emit=lambda *_: times.append(time.perf_counter())
+        )[0]
+        ended = time.perf_counter()
+        return _Answered(ended - started, times[0] - started, done.steps, done.tokens)
+
+    return answer
+
+
+def _theirs(generate: Generate, tokens: int) -> _Answer:
+    def answer(prompt: BenchPrompt) -> _Answered:
+        started = time.perf_counter()
+        wrote = generate(prompt.ids, tokens)
+        return _Answered((time.perf_counter() - started) * tokens / max(1, wrote))
+
+    return answer
+
+
+def _take_turns(
+    ways: Mapping[str, _Answer],
+    prompts: Sequence[BenchPrompt],
+    repeats: int,
+    on_done: Callable[[str], None],
+) -> dict[str, list[list[_Answered]]]:
+    """Every way's answers to every prompt, `repeats` of each."""
+    found: dict[str, list[list[_Answered]]] = {name: [[] for _ in prompts] for name in ways}
+    names = list(ways)
+    for repeat in range(repeats):
+        for index, prompt in enumerate(prompts):
+            turn = (index + repeat) % len(names)
+            for name in names[turn:] + names[:turn]:
+                found[name][index].append(ways[name](prompt))
+            on_done(prompt.id)
+        gc.collect()
+    return found
+
+
+def _speed(
+    name: str,
+    found: Mapping[str, list[list[_Answered]]],
+    prompts: Sequence[BenchPrompt],
+    tokens: int,
+    loops: Sequence[bool],
+    cost: Cost | None,
+) -> MethodSpeed:
+    tasks = [prompt.task for prompt in prompts]
+    own, plain = (_speeds(found[each], tokens) for each in (name, PLAIN))
+    steps = _steps(found[name])
+
+    def part(chosen: Sequence[bool]) -> float:
+        mask = np.asarray(chosen)
+        return float(plain.seconds[mask].sum() / own.seconds[mask].sum())
+
+    steady = [not loop for loop in loops]
+    return MethodSpeed(
+        name,
+        float(own.tokens.sum() / own.seconds.sum()),
+        speedup_interval(own, plain, tasks, _RESAMPLES),
+        part(steady) if any(steady) and any(loops) else None,
+        {task: part([each == task for each in tasks]) for task in dict.fromkeys(tasks)},
+        block_efficiency(steps),
+        acceptance_rate(steps),
+        cost,
+    )
+
+
+def _speeds(answers: Sequence[Sequence[_Answered]], tokens: int) -> Speeds:
+    seconds = [statistics.median(each.seconds for each in own) for own in answers]
+    return Speeds(np.full(len(seconds), float(tokens)), np.asarray(seconds))
+
+
+def _steps(answers: Sequence[Sequence[_Answered]]) -> list[StepRecord]:
+    return [step for own in answers for step in own[0].steps]
+
+
+def _decode_seconds(answers: Sequence[Sequence[_Answered]]) -> float:
+    """Seconds of all prompts after their first tokens, medians over repeats."""
+    return sum(statistics.median(each.seconds - each.first for each in own) for own in answers)
+
+
+def _overhead(plain: Sequence[Sequence[_Answered]], cost: TargetCost) -> float:
+    return max(0.0, _decode_seconds(plain) / max(1, len(_steps(plain))) / cost.seconds[0] - 1)
+
+
+def _peak_memory() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

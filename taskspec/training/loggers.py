@@ -1,0 +1,45 @@
+"""Where training curves go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from taskspec.errors import ModelError
+
+
+def make_loggers(names: Sequence[str], folder: Path, title: str) -> list[Logger]:
+    """Lightning's loggers by the names that a recipe writes.
+
+    Args:
+        names: `csv`, `tensorboard`, `wandb`, `mlflow`.
+        folder: Of this training; logs on disk lie beneath it.
+        title: Name of this training, where a logger shows several together.
+
+    Raises:
+        ModelError: When a logger's package is not installed.
+    """
+    return [_make(name, folder, title) for name in names]
+
+
+def _make(name: str, folder: Path, title: str) -> Logger:
+    try:
+        if name == "tensorboard":
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            return TensorBoardLogger(folder, name="", version="tensorboard")
+        if name == "wandb":
+            from lightning.pytorch.loggers import WandbLogger
+
+            return WandbLogger(name=title, project="taskspec", save_dir=folder)
+        if name == "mlflow":
+            from lightning.pytorch.loggers import MLFlowLogger
+
+            return MLFlowLogger(experiment_name="taskspec", run_name=title)
+    except ModuleNotFoundError:
+        raise ModelError(
+            f"align.loggers: {name} is not installed; run: pip install 'taskspec-decoding[{name}]'"
+        ) from None
+    return CSVLogger(folder, name="", version="log")

@@ -1,0 +1,83 @@
+"""From a recipe's trainer settings to Lightning's strategies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+
+from taskspec.errors import ModelError
+from taskspec.interfaces import TrainableDrafter
+from taskspec.recipe.alignment import TrainerConfig
+from taskspec.training.processes import this_process
+
+
+def check_launch(settings: TrainerConfig) -> None:
+    """Refuse settings that need processes which nobody started, or other ones than were started.
+
+    Raises:
+        ModelError: Saying how to start them.
+    """
+    world = this_process().world
+    devices = int(settings.devices) if settings.devices.isdigit() else None
+    several = settings.num_nodes > 1 or (devices or 1) > 1
+    if world == 1 and several and (settings.num_nodes > 1 or settings.strategy in ("ddp", "fsdp")):
+        raise ModelError(
+            f"align.trainer.strategy {settings.strategy} on {settings.num_nodes} machine(s) with "
+            f"{settings.devices} devices needs processes that are not there; start them with "
+            f"torchrun --nproc-per-node {devices or 'N'} -m taskspec run RECIPE, or with SLURM "
+            "(docs/training.md); several devices of one machine do without by strategy: auto"
+        )
+    if world > 1 and devices is not None and devices * settings.num_nodes != world:
+        raise ModelError(
+            f"{world} processes were started, but align.trainer.devices ({devices}) times "
+            f"num_nodes ({settings.num_nodes}) is {devices * settings.num_nodes}; make them equal, "
+            "or leave devices at auto"
+        )
+
+
+def choose_strategy(settings: TrainerConfig) -> str | Strategy:
+    """Lightning's strategy for these settings.
+
+    Lightning's own choice for several devices would start the whole command once for each.
+    """
+    world = this_process().world
+    if settings.strategy == "fsdp":
+        return ModelParallelStrategy(
+            data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
+    if settings.strategy != "auto" or settings.accelerator == "mps":
+        return settings.strategy
+    if world > 1:
+        return "ddp"
+    several = torch.cuda.device_count() > 1 if settings.devices == "auto" else True
+    return "ddp_spawn" if several and settings.devices != "1" else "auto"
+
+
+def device_count(settings: TrainerConfig) -> int | str:
+    """Devices of this machine to train on: as many as processes, where those were started."""
+    if settings.devices.isdigit():
+        return int(settings.devices)
+    world = this_process().world
+    return world // settings.num_nodes if world > 1 else settings.devices
+
+
+@contextmanager
+def unsharded(drafter: TrainableDrafter, trainer: Trainer) -> Iterator[None]:
+    """Give a draft that the block shards its whole weights back, in the first process."""
+    if not isinstance(trainer.strategy, ModelParallelStrategy):
+        yield
+        return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    whole = copy.deepcopy(drafter.module)
+    yield
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_model_state_dict(drafter.module, options=options)
+    if trainer.is_global_zero:
+        whole.load_state_dict(state)
+    drafter.module = whole
