@@ -83,7 +83,7 @@ class FeatureNetwork(nn.Module):
             inputs_embeds=self.fuse(states, embeddings),
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
+            cache=cache,
             use_cache=cache is not None,
         ).last_hidden_state
         return predicted

@@ -59,10 +59,10 @@ class LocalLabeller:
         tokens = self._tensor([each + [0] * (longest - len(each)) for each in answers])  # [C, L]
         logs = [self._logs(read.last_hidden_state[:, -1:]).expand(len(answers), -1, -1)]
         if longest > 1:
-            cache = read.past_key_values
+            cache = read.cache
             cache.batch_repeat_interleave(len(answers))
             # Padding comes last, where no real token sees it.
-            written = self._decoder(input_ids=tokens[:, :-1], past_key_values=cache)
+            written = self._decoder(input_ids=tokens[:, :-1], cache=cache)
             logs.append(self._logs(written.last_hidden_state))
         each = torch.cat(logs, dim=1).gather(-1, tokens[..., None])[..., 0]  # [C, L]
         lengths = torch.tensor([len(answer) for answer in answers], device=each.device)
@@ -81,10 +81,8 @@ class LocalLabeller:
         cache = None
         text = ""
         while len(answer) < _NAME_TOKENS and "\n" not in text.lstrip():
-            read = self._decoder(
-                input_ids=self._tensor([tokens]), past_key_values=cache, use_cache=True
-            )
-            cache = read.past_key_values
+            read = self._decoder(input_ids=self._tensor([tokens]), cache=cache, use_cache=True)
+            cache = read.cache
             token = int(self._target.head(read.last_hidden_state[:, -1]).argmax())
             if token in self._target.eos_token_ids:
                 break

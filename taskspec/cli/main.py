@@ -45,13 +45,17 @@ class _Boundary(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        noted: list[int] = []
         try:
-            with _interrupts_noted() as interrupted, _termination_raised():
+            with (
+                _noted(signal.SIGINT, KeyboardInterrupt, noted),
+                _noted(signal.SIGTERM, Terminated, noted),
+            ):
                 return super().invoke(ctx)
         except (Exception, KeyboardInterrupt) as error:
-            if interrupted or isinstance(error, KeyboardInterrupt):
+            if signal.SIGINT in noted or isinstance(error, KeyboardInterrupt):
                 _fail("\ninterrupted; run the same command again to continue", _INTERRUPTED)
-            if isinstance(error, Terminated):
+            if signal.SIGTERM in noted or isinstance(error, Terminated):
                 _fail("\nterminated; run the same command again to continue", _TERMINATED)
             if isinstance(error, TaskSpecError):
                 _fail(f"error: {error}", _USERS_MISTAKE)
@@ -63,39 +67,24 @@ class _Boundary(TyperGroup):
 
 
 @contextmanager
-def _interrupts_noted() -> Iterator[list[int]]:
-    """Note every Ctrl-C in the list given, because native code may turn it into another error."""
-    noted: list[int] = []
+def _noted(number: signal.Signals, raised: type[BaseException], noted: list[int]) -> Iterator[None]:
+    """Let a signal unwind the command as an error does, and note that it came.
 
-    def note(number: int, frame: FrameType | None) -> NoReturn:
-        noted.append(number)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _termination_raised() -> Iterator[None]:
-    """Let SIGTERM, as sent before preemption, unwind the command as an error does."""
+    Noted, because native code that is interrupted may turn what is raised into another error.
+    """
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise Terminated("SIGTERM")
+        noted.append(number)
+        raise raised(signal.Signals(number).name)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 def _error_number(error: BaseException | None) -> int | None:

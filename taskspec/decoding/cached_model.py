@@ -115,7 +115,7 @@ class CachedModel:
             inputs_embeds=embeddings,
             attention_mask=self._mask(window),
             position_ids=window.positions,
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
             output_hidden_states=bool(earlier),
         )

@@ -1,4 +1,6 @@
 import errno
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,25 @@ def test_an_interrupt_says_how_to_go_on(failing):
     result = failing(KeyboardInterrupt())
     assert result.exit_code == 130
     assert result.stderr == "\ninterrupted; run the same command again to continue\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_that_a_library_reports_as_a_failure_is_still_a_signal(
+    monkeypatch, number, code, word
+):
+    def library():
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException:
+            raise ArtifactError("a file is damaged") from None
+
+    monkeypatch.setattr("taskspec.registry.default_registry", library)
+    result = invoke("plugins")
+    assert result.exit_code == code
+    assert result.stderr == f"\n{word}; run the same command again to continue\n"
 
 
 @pytest.mark.parametrize(

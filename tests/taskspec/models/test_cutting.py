@@ -83,7 +83,7 @@ def test_cut_model_decodes_with_its_cache_as_without(tiny_folder):
     cut = cut_language_model(target, (1, 3), None)
     with torch.inference_mode():
         first = cut(input_ids=TOKENS[:, :-1], use_cache=True)
-        last = cut(input_ids=TOKENS[:, -1:], past_key_values=first.past_key_values).logits
+        last = cut(input_ids=TOKENS[:, -1:], cache=first.cache).logits
     torch.testing.assert_close(last, logits_of(cut)[:, -1:], rtol=1e-4, atol=1e-4)
 
 
