@@ -36,6 +36,7 @@ from taskspec.models.loading import load_language_model, load_tokenizer
 from taskspec.models.quiet import quiet_transformers
 from taskspec.models.tokenizers import check_same_tokenizer
 from taskspec.training.attention import attention_masks
+from taskspec_drafters.confidence import Confidence, check_stop_below
 from taskspec_drafters.draft_text import DraftText
 from taskspec_drafters.modes import evaluating
 from taskspec_drafters.task_vocabulary import (
@@ -69,6 +70,12 @@ class CausalLMOptions:
     window: int = option(
         0, "Newest tokens of a text that the draft reads; 0: as many as the model was made for."
     )
+    int8: bool = option(
+        False, "Draft from weights of a byte each, where the compiled kernels run: less to read."
+    )
+    stop_below: float = option(
+        0.0, "End a draft before it is less likely than this to stand as a whole, as it sees it."
+    )
 
     def __post_init__(self) -> None:
         if self.layers < 1:
@@ -80,6 +87,7 @@ class CausalLMOptions:
                 raise ValueError(f"{name} must be 0 (all) or positive")
         if self.window and self.window < _LEAST_WINDOW:
             raise ValueError(f"window must be 0 (the model's own) or at least {_LEAST_WINDOW}")
+        check_stop_below(self.stop_below)
 
 
 @dataclass(frozen=True)
@@ -285,58 +293,73 @@ class CausalLM(NarrowedByTask):
 
     @torch.inference_mode()
     def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
-        """Draft k[b] tokens for each row, one forward pass per token."""
-        width, greedy = max(k), all(self._rows[row].sampling.greedy for row in rows)
+        """Draft up to k[b] tokens for each row, one forward pass per token."""
+        greedy = all(self._rows[row].sampling.greedy for row in rows)
         for row, count in zip(rows, k, strict=True):
             self._slide(row, count)
-        tokens = torch.zeros(len(rows), width, dtype=torch.int64)
+        lengths, tokens = list(k), torch.zeros(len(rows), max(k), dtype=torch.int64)
         probs: Tensor | None = None
+        confidence = Confidence(len(rows), self.options.stop_below)
         for adapter in dict.fromkeys(self._rows[row].adapter for row in rows):
             model, vocabulary = self._model(adapter), self._vocabulary_of(adapter)
             mine = [index for index, row in enumerate(rows) if self._rows[row].adapter == adapter]
-            for place in range(width):
-                active = [index for index in mine if k[index] > place]
+            for place in range(max(k)):
+                active = [index for index in mine if lengths[index] > place]
                 if not active:
                     break
                 if greedy and place and adapter in self._drafting:
-                    self._draft_rest(adapter, rows, active, k, tokens)
+                    self._draft_rest(adapter, rows, active, lengths, tokens, confidence)
                     break
-                logits = self._next_logits(model, [rows[index] for index in active])
-                if greedy:
-                    choice = logits.argmax(-1)
-                else:
+                logits, q = self._next_logits(model, [rows[index] for index in active]), None
+                if not greedy:
                     samplings = [self._rows[rows[index]].sampling for index in active]
                     q = probabilities_per_row(logits[:, None], samplings)[:, 0]
+                going = confidence.lasting(active, q, logits)
+                for index in set(active) - {active[each] for each in going}:
+                    lengths[index] = place
+                active, logits = [active[each] for each in going], logits[going]
+                if q is None:
+                    choice = logits.argmax(-1)
+                else:
+                    q = q[going]
                     choice = sample(q, noise[active, place].to(q.device))
                     if vocabulary is not None and vocabulary is not self._vocabulary:
                         q = spread(q, columns_in(self._vocabulary, vocabulary), self._columns)
                     if probs is None:
-                        probs = q.new_zeros(len(rows), width, self._columns)
+                        probs = q.new_zeros(len(rows), max(k), self._columns)
                     probs[active, place] = q
                 if vocabulary is not None:
                     choice = vocabulary.to(choice.device)[choice]
                 for index, token in zip(active, choice.tolist(), strict=True):
                     self._rows[rows[index]].tokens.append(token)
                     tokens[index, place] = token
-        return Proposal(tokens, torch.tensor(list(k)), probs, self._vocabulary)
+        return Proposal(tokens, torch.tensor(lengths), probs, self._vocabulary)
 
     def _draft_rest(
         self,
         adapter: str | None,
         rows: Sequence[int],
         active: Sequence[int],
-        k: Sequence[int],
+        lengths: list[int],
         tokens: Tensor,
+        confidence: Confidence,
     ) -> None:
-        """Draft in one call what follows the rows' first tokens, into tokens [B, K]."""
+        """Draft in one call what follows the rows' first tokens, into tokens [B, K] and lengths."""
         model, numbers = self._model(adapter), [rows[index] for index in active]
-        steps = max(k[index] for index in active) - 1
-        rest = self._drafting[adapter].run(numbers, tokens[list(active), 0], steps)
-        for index, drafted in zip(active, rest.tolist(), strict=True):
-            row, count = rows[index], k[index] - 1
-            tokens[index, 1 : 1 + count] = torch.tensor(drafted[:count])
-            self._rows[row].tokens += drafted[:count]
-            model.rollback(row, model.length(row) - (steps - count))
+        drafted = self._drafting[adapter].run(
+            numbers,
+            tokens[list(active), 0],
+            max(lengths[index] for index in active) - 1,
+            least=confidence.least,
+            chances=[confidence.chances[index] for index in active],
+        )
+        passes = drafted.tokens.shape[1]
+        for index, own, kept in zip(active, drafted.tokens.tolist(), drafted.counts, strict=True):
+            row, count = rows[index], min(kept, lengths[index] - 1)
+            lengths[index] = 1 + count
+            tokens[index, 1 : 1 + count] = torch.tensor(own[:count], dtype=torch.int64)
+            self._rows[row].tokens += own[:count]
+            model.rollback(row, model.length(row) - (passes - count))
 
     def _next_logits(self, model: CachedModel, rows: Sequence[int]) -> Tensor:
         """Feed each row the tokens its cache lacks; logits [B, Vd] of what comes next."""
@@ -369,7 +392,9 @@ class CausalLM(NarrowedByTask):
         """The running model of an adapter, made on first use."""
         if adapter not in self._running:
             module: Any = self.module if adapter is None else self._adapted[adapter].module
-            made = self._running[adapter] = CachedModel(module, module.get_output_embeddings())
+            made = self._running[adapter] = CachedModel(
+                module, module.get_output_embeddings(), int8=self.options.int8
+            )
             drafting = made.greedy_drafting(self._vocabulary_of(adapter))
             if drafting is not None:
                 self._drafting[adapter] = drafting

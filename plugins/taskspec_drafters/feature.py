@@ -23,6 +23,7 @@ from taskspec.interfaces import (
 )
 from taskspec.models.cutting import choose_vocabulary
 from taskspec.models.quiet import quiet_transformers
+from taskspec_drafters.confidence import check_stop_below
 from taskspec_drafters.feature_model import (
     FeatureNetwork,
     build_network,
@@ -68,6 +69,12 @@ class FeatureOptions:
     feature_noise: float = option(
         0.0, "Half-width of the uniform noise on the target's states while training."
     )
+    int8: bool = option(
+        False, "Draft from weights of a byte each, where the compiled kernels run: less to read."
+    )
+    stop_below: float = option(
+        0.0, "End a draft before it is less likely than this to stand as a whole, as it sees it."
+    )
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "task_vocabulary"):
@@ -77,6 +84,7 @@ class FeatureOptions:
             raise ValueError("rollout_steps must be at least 1")
         if not self.feature_noise >= 0:
             raise ValueError("feature_noise must be 0 (none) or positive")
+        check_stop_below(self.stop_below)
 
 
 @dataclass(frozen=True)
@@ -283,7 +291,7 @@ class Feature(NarrowedByTask):
 
     @torch.inference_mode()
     def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
-        """Draft k[b] tokens for each row, one pass of the layer per token."""
+        """Draft up to k[b] tokens for each row, one pass of the layer per token."""
         served = [self._rows[row] for row in rows]
         sampled = not all(row.sampling.greedy for row in served)
         groups: dict[str | None, list[int]] = {}
@@ -291,8 +299,9 @@ class Feature(NarrowedByTask):
             groups.setdefault(row.adapter, []).append(index)
         tokens: Tensor | None = None
         probs: Tensor | None = None
+        lengths = torch.zeros(len(rows), dtype=torch.int64)
         for adapter, mine in groups.items():
-            drafted, q = self._running(adapter).draft(
+            drafted, own, q = self._running(adapter).draft(
                 [rows[index] for index in mine],
                 [k[index] for index in mine],
                 [served[index].sampling for index in mine] if sampled else None,
@@ -301,6 +310,7 @@ class Feature(NarrowedByTask):
             if tokens is None:
                 tokens = drafted.new_zeros(len(rows), max(k))
             tokens[mine, : drafted.shape[1]] = drafted
+            lengths[mine] = torch.tensor(own)
             if q is not None:
                 vocabulary = self._vocabulary_of(adapter)
                 columns = self._unwrapped().head.out_features
@@ -310,7 +320,7 @@ class Feature(NarrowedByTask):
                     probs = q.new_zeros(len(rows), max(k), columns)
                 probs[mine, : q.shape[1]] = q
         assert tokens is not None, "a proposal is asked for at least one row"
-        return Proposal(tokens, torch.tensor(list(k)), probs, self._vocabulary)
+        return Proposal(tokens, lengths, probs, self._vocabulary)
 
     def commit(
         self, rows: Sequence[int], tokens: Tensor, counts: Tensor, hidden: Tensor | None = None
@@ -332,7 +342,9 @@ class Feature(NarrowedByTask):
         """The rows of an adapter; its network is prepared for decoding on first use."""
         if adapter not in self._serving:
             network = self._unwrapped() if adapter is None else self._adapted[adapter][0]
-            self._serving[adapter] = FeatureRows(network, self._vocabulary_of(adapter))
+            self._serving[adapter] = FeatureRows(
+                network, self._vocabulary_of(adapter), self.options.int8, self.options.stop_below
+            )
         return self._serving[adapter]
 
     def _vocabulary_of(self, adapter: str | None) -> Tensor | None:

@@ -14,6 +14,7 @@ from taskspec.decoding.native.linear import NativeLinear
 from taskspec.decoding.packing import packed
 from taskspec.decoding.sampling import probabilities_per_row, sample
 from taskspec.interfaces import Sampling
+from taskspec_drafters.confidence import Confidence
 from taskspec_drafters.feature_model import FeatureNetwork
 
 
@@ -42,11 +43,20 @@ class FeatureRows(CachedModel):
     Args:
         network: The network; its weights must not change while this is in use.
         vocabulary: int64 [Vd] target ids of the head's rows; None for all.
+        int8: As for `CachedModel`.
+        stop_below: A draft ends before it is less likely than this to stand as a whole.
     """
 
-    def __init__(self, network: FeatureNetwork, vocabulary: Tensor | None) -> None:
-        super().__init__(network, network.head)
-        self.network, self.fusion = network, packed(network.fusion)
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        vocabulary: Tensor | None,
+        int8: bool = False,
+        stop_below: float = 0.0,
+    ) -> None:
+        super().__init__(network, network.head, int8=int8)
+        self.network, self.fusion = network, packed(network.fusion, int8)
+        self.stop_below = stop_below
         self.embedding = network.get_input_embeddings()
         self.vocabulary = None if vocabulary is None else vocabulary.to(self.device)
         self.waiting: dict[int, _Waiting] = {}
@@ -84,8 +94,8 @@ class FeatureRows(CachedModel):
         k: Sequence[int],
         samplings: Sequence[Sampling] | None,
         noise: Tensor,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Draft k[b] tokens for each of B rows.
+    ) -> tuple[Tensor, list[int], Tensor | None]:
+        """Draft up to k[b] tokens for each of B rows.
 
         Args:
             rows: Row numbers.
@@ -94,52 +104,73 @@ class FeatureRows(CachedModel):
             noise: float32 [B, K].
 
         Returns:
-            Target ids int64 [B, K], and the distributions float32 [B, K, Vd] they were sampled
-            from; None when all rows are greedy.
+            Target ids int64 [B, K], how many each row drafted, and the distributions float32
+            [B, K, Vd] they were sampled from; None when all rows are greedy.
         """
         tokens = torch.zeros(len(rows), max(k), dtype=torch.int64, device=self.device)
         probs: Tensor | None = None
+        lengths, confidence = list(k), Confidence(len(rows), self.stop_below)
         active: list[int] = []
         for place in range(max(k)):
-            staying = [index for index in range(len(rows)) if k[index] > place]
+            staying = [index for index in range(len(rows)) if lengths[index] > place]
+            if not staying:
+                break
             numbers = [rows[index] for index in staying]
             kept = [active.index(index) for index in staying] if place else []
             if place == 0:
                 predicted = self._catch_up(numbers)
             elif samplings is None and self.drafting is not None:
-                self._draft_rest(numbers, staying, k, tokens, predicted[kept])
+                self._draft_rest(numbers, staying, lengths, tokens, predicted[kept], confidence)
                 break
             else:
                 before, last = predicted[kept, None], tokens[staying, place - 1, None]
                 predicted = self.predict(numbers, before, last, [1] * len(staying))
-            active = staying
-            logits = self.head(predicted)
-            if samplings is None:
+            logits, q = self.head(predicted), None
+            if samplings is not None:
+                q = probabilities_per_row(logits[:, None], [samplings[i] for i in staying])[:, 0]
+            going = confidence.lasting(staying, q, logits)
+            for index in set(staying) - {staying[each] for each in going}:
+                lengths[index] = place
+            active = [staying[each] for each in going]
+            predicted, logits = predicted[going], logits[going]
+            if q is None:
                 choice = logits.argmax(-1)
             else:
-                q = probabilities_per_row(logits[:, None], [samplings[i] for i in active])[:, 0]
+                q = q[going]
                 choice = sample(q, noise[active, place].to(q.device))
                 if probs is None:
                     probs = q.new_zeros(len(rows), max(k), q.shape[-1])
                 probs[active, place] = q
             tokens[active, place] = choice if self.vocabulary is None else self.vocabulary[choice]
-        return tokens, probs
+        return tokens, lengths, probs
 
     def _draft_rest(
         self,
         numbers: Sequence[int],
         staying: Sequence[int],
-        k: Sequence[int],
+        lengths: list[int],
         tokens: Tensor,
         states: Tensor,
+        confidence: Confidence,
     ) -> None:
-        """Draft in one call what follows the first tokens, into tokens [B, K]."""
+        """Draft in one call what follows the first tokens, into tokens [B, K] and lengths."""
         assert self.drafting is not None
-        steps = max(k[index] for index in staying) - 1
-        rest = self.drafting.run(numbers, tokens[list(staying), 0], steps, states)
-        for number, index, drafted in zip(numbers, staying, rest, strict=True):
-            tokens[index, 1 : k[index]] = drafted[: k[index] - 1]
-            self.rollback(number, self.length(number) - (steps - (k[index] - 1)))
+        drafted = self.drafting.run(
+            numbers,
+            tokens[list(staying), 0],
+            max(lengths[index] for index in staying) - 1,
+            states,
+            confidence.least,
+            [confidence.chances[index] for index in staying],
+        )
+        passes = drafted.tokens.shape[1]
+        for number, index, own, kept in zip(
+            numbers, staying, drafted.tokens, drafted.counts, strict=True
+        ):
+            count = min(kept, lengths[index] - 1)
+            lengths[index] = 1 + count
+            tokens[index, 1 : 1 + count] = own[:count]
+            self.rollback(number, self.length(number) - (passes - count))
 
     @torch.inference_mode()
     def commit(self, row: int, emitted: Sequence[int], states: Tensor) -> None:

@@ -27,6 +27,8 @@ class CachedModel:
         head: Final hidden states [..., H] to logits [..., Vd].
         rows: Rows to make room for at first.
         length: Positions to make room for at first.
+        int8: Keep matrices in a byte per weight where the kernels run; fit for drafts, which may
+            be a little wrong. Elsewhere nothing changes.
     """
 
     def __init__(
@@ -35,10 +37,11 @@ class CachedModel:
         head: Callable[[Tensor], Tensor],
         rows: int = 1,
         length: int = 512,
+        int8: bool = False,
     ) -> None:
         untyped: Any = model
         decoder = untyped.get_decoder()
-        self.head = packed(head) if isinstance(head, nn.Module) else head
+        self.head = packed(head, int8) if isinstance(head, nn.Module) else head
         self.config = decoder.config
         self.device: torch.device = untyped.device
         self.dtype: torch.dtype = untyped.dtype
@@ -47,7 +50,7 @@ class CachedModel:
             getattr(self.config, "layer_types", None) or ()
         )
         self.embed: nn.Module = untyped.get_input_embeddings()
-        self.native = NativeDecoder.of(decoder, rows, length)
+        self.native = NativeDecoder.of(decoder, rows, length, int8)
         if self.native is None:
             self.decoder = packed(decoder)
             self.cache = RowCache(self.config.num_hidden_layers, rows, length)

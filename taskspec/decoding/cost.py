@@ -71,7 +71,7 @@ def measure_draft(
 ) -> float:
     """Median seconds per drafted token of one row, drafting `choice.draft_length` at a time.
 
-    Drafters that find nothing to propose are timed per attempt.
+    A draft that ends early is timed per attempt: the token it did not propose cost as much.
     """
     row, k = 0, choice.draft_length
     hidden = None
@@ -86,7 +86,7 @@ def measure_draft(
         proposal = drafter.propose([row], [k], torch.zeros(1, k))
         seconds = _now(target.device) - started
         if repeat:
-            times.append(seconds / max(1, int(proposal.lengths[0])))
+            times.append(seconds / min(k, int(proposal.lengths[0]) + 1))
         step_hidden = None if hidden is None else hidden[:1].expand(1, 1, -1)
         drafter.commit([row], emitted, torch.tensor([1]), step_hidden)
     drafter.stop(row)

@@ -50,16 +50,20 @@ def can_pack(module: nn.Module) -> bool:
     )
 
 
-def packed(module: nn.Module) -> nn.Module:
+def packed(module: nn.Module, int8: bool = False) -> nn.Module:
     """A twin of a module that runs from packed weights; the same module where that cannot help.
 
     A layer packed for itself, such as an output head, gives float32 where the kernels run it.
     Everything but the linear layers is shared with the original, which stays as it is.
+
+    Args:
+        module: What to pack.
+        int8: Keep a layer that is packed for itself in a byte per weight, on the kernels.
     """
     if not can_pack(module):
         return module
     if isinstance(module, nn.Linear):
-        return _packed_linear(module, torch.float32)
+        return _packed_linear(module, torch.float32, int8)
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     twin = copy.deepcopy(module, memo=shared)
     for parent in list(twin.modules()):
@@ -69,8 +73,8 @@ def packed(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _packed_linear(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
+def _packed_linear(linear: nn.Linear, dtype: torch.dtype, int8: bool = False) -> nn.Module:
     """On the kernels, whose sums come in float32, or else on oneDNN."""
     if kernels() is not None and linear.in_features % 2 == 0:
-        return NativeLinear(linear, dtype)
+        return NativeLinear(linear, dtype, int8)
     return PackedLinear(linear)

@@ -62,10 +62,11 @@ def model_cost(
     seconds = measure_draft(drafter, choice, target, prompt)
     # A lookup that finds nothing drafts nothing: the length in use is what was drafted.
     used = sum(step.drafted for step in steps) / max(1, len(steps))
+    attempts = sum(min(s.drafted + 1, choice.draft_length) for s in steps) / max(1, len(steps))
     tau, c = block_efficiency(steps) or 1.0, seconds / target_cost.seconds[0]
     v = target_cost.verify_ratio(round(used) + 1)
-    ideal = tau / (used * c + v)
-    predicted = tau / (used * c + v + overhead)
+    ideal = tau / (attempts * c + v)
+    predicted = tau / (attempts * c + v + overhead)
     return Cost(choice.draft_length, c, v, predicted, ideal, measured / ideal)
 
 

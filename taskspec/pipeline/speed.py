@@ -58,15 +58,17 @@ class DraftProfile:
     Attributes:
         block_efficiency: tau at each draft length 1, 2, ...
         mean_drafted: Tokens really drafted per step at each draft length.
-        draft_seconds: Seconds per drafted token.
+        mean_attempts: The same and, where a draft ended early, the token it did not propose.
+        draft_seconds: Seconds per attempt.
     """
 
     block_efficiency: tuple[float, ...]
     mean_drafted: tuple[float, ...]
+    mean_attempts: tuple[float, ...]
     draft_seconds: float
 
     def predicted_speedup(self, k: int, cost: TargetCost, overhead: float) -> float:
-        """S = tau / (k c + v(k + 1) + o), with the k really drafted (metrics.md)."""
+        """S = tau / (k c + v(k + 1) + o), with what was really drafted at that length."""
         c = self.draft_seconds / cost.seconds[0]
         drafted = self.mean_drafted[k - 1]
         low = int(drafted)
@@ -74,7 +76,7 @@ class DraftProfile:
         verify = cost.verify_ratio(low + 1)
         if share > 0:
             verify += share * (cost.verify_ratio(low + 2) - verify)
-        return self.block_efficiency[k - 1] / (drafted * c + verify + overhead)
+        return self.block_efficiency[k - 1] / (self.mean_attempts[k - 1] * c + verify + overhead)
 
 
 def profile(
@@ -92,5 +94,6 @@ def profile(
     return DraftProfile(
         tuple(1 + sum(min(s.accepted, k) for s in whole) / len(whole) for k in lengths),
         tuple(sum(min(s.drafted, k) for s in whole) / len(whole) for k in lengths),
+        tuple(sum(min(s.drafted + 1, k) for s in whole) / len(whole) for k in lengths),
         draft_seconds,
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from taskspec.decoding.native.library import address, kernels
-from taskspec.decoding.native.linear import packed_weight
+from taskspec.decoding.native.linear import PackedWeight, Weight, packed_weight
 from taskspec.models.attention import sliding_window
 
 _LANES = 16
@@ -26,7 +26,7 @@ _MLP = {"gate_proj", "up_proj", "down_proj"}
 
 class _Layer(ctypes.Structure):
     _fields_ = [
-        *[(name, ctypes.c_void_p) for name in ("qkv", "out", "gate_up", "down")],
+        *[(name, Weight) for name in ("qkv", "out", "gate_up", "down")],
         *[(name, ctypes.c_void_p) for name in ("qkv_bias", "input_norm", "mlp_norm")],
         *[(name, ctypes.c_void_p) for name in ("query_norm", "key_norm", "keys", "values")],
         ("window", ctypes.c_int32),
@@ -64,11 +64,12 @@ class NativeDecoder:
         decoder: What `of` accepted.
         rows: Rows to make room for at first.
         length: Positions to make room for at first.
+        int8: Keep the matrices in a byte per weight.
     """
 
-    def __init__(self, decoder: Any, rows: int, length: int) -> None:
+    def __init__(self, decoder: Any, rows: int, length: int, int8: bool = False) -> None:
         self._rotary, self._norm = decoder.rotary_emb, decoder.norm
-        self._weights = [_layer_weights(layer) for layer in decoder.layers]
+        self._weights = [_layer_weights(layer, int8) for layer in decoder.layers]
         attention, mlp = decoder.layers[0].self_attn, decoder.layers[0].mlp
         self.hidden, self.head = decoder.norm.weight.shape[0], attention.head_dim
         self.heads = attention.q_proj.weight.shape[0] // self.head
@@ -77,8 +78,11 @@ class NativeDecoder:
         self.final_norm = decoder.norm.weight.detach().float().contiguous()
         self._structs = (_Layer * len(self._weights))(
             *[
-                _Layer(**{name: address(tensor) for name, tensor in w.items()})
-                for w in self._weights
+                _Layer(
+                    **{name: weight.place() for name, weight in matrices.items()},
+                    **{name: address(vector) for name, vector in vectors.items()},
+                )
+                for matrices, vectors in self._weights
             ]
         )
         window = sliding_window(decoder.config)
@@ -105,7 +109,7 @@ class NativeDecoder:
         self.reserve(rows, length)
 
     @classmethod
-    def of(cls, decoder: Any, rows: int, length: int) -> Self | None:
+    def of(cls, decoder: Any, rows: int, length: int, int8: bool = False) -> Self | None:
         """The decoder on the kernels, or None where they do not apply.
 
         They apply to bf16 decoders on a CPU whose layers are made of the parts known here and
@@ -115,6 +119,7 @@ class NativeDecoder:
             decoder: A transformers decoder.
             rows: Rows to make room for at first.
             length: Positions to make room for at first.
+            int8: Keep the matrices in a byte per weight; its states differ by that rounding.
         """
         if kernels() is None or not _known(decoder):
             return None
@@ -128,6 +133,8 @@ class NativeDecoder:
         wrong = (found.float() - expected.float()).norm(dim=-1)
         if not bool((wrong / expected.float().norm(dim=-1)).median() < _TOLERANCE):
             return None
+        if int8:
+            return cls(decoder, rows, length, int8)
         made.lengths[0] = 0
         made.reserve(rows, length)
         return made
@@ -297,8 +304,10 @@ def _is_norm(module: Any) -> bool:
     return type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon")
 
 
-def _layer_weights(layer: Any) -> dict[str, Tensor | None]:
-    """A layer's weights as the kernels read them."""
+def _layer_weights(
+    layer: Any, int8: bool
+) -> tuple[dict[str, PackedWeight], dict[str, Tensor | None]]:
+    """A layer's matrices and vectors as the kernels read them."""
     attention, mlp = layer.self_attn, layer.mlp
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     biases = [
@@ -312,11 +321,12 @@ def _layer_weights(layer: Any) -> dict[str, Tensor | None]:
         "query_norm": getattr(attention, "q_norm", None),
         "key_norm": getattr(attention, "k_norm", None),
     }
-    return {
-        "qkv": packed_weight(torch.cat([p.weight for p in projections])),
-        "out": packed_weight(attention.o_proj.weight),
-        "gate_up": packed_weight(torch.stack([gate, up], dim=1).flatten(0, 2)),
-        "down": packed_weight(mlp.down_proj.weight),
-        "qkv_bias": torch.cat(biases).detach().float() if biased else None,
-        **{name: None if m is None else m.weight.detach().float() for name, m in norms.items()},
+    matrices = {
+        "qkv": torch.cat([p.weight for p in projections]),
+        "out": attention.o_proj.weight,
+        "gate_up": torch.stack([gate, up], dim=1).flatten(0, 2),
+        "down": mlp.down_proj.weight,
     }
+    vectors = {name: None if m is None else m.weight.detach().float() for name, m in norms.items()}
+    vectors["qkv_bias"] = torch.cat(biases).detach().float() if biased else None
+    return {name: packed_weight(weight, int8) for name, weight in matrices.items()}, vectors

@@ -11,16 +11,18 @@ from torch import Tensor
 
 from taskspec.decoding.native.decoder import NativeDecoder
 from taskspec.decoding.native.library import address, kernels
-from taskspec.decoding.native.linear import NativeLinear
+from taskspec.decoding.native.linear import NativeLinear, Weight
 
 
 class _Drafting(ctypes.Structure):
     _fields_ = [
         *[(name, ctypes.c_int32) for name in ("steps", "columns")],
-        *[(name, ctypes.c_void_p) for name in ("head", "vocabulary", "embeddings", "fusion")],
+        ("head", Weight),
+        *[(name, ctypes.c_void_p) for name in ("vocabulary", "embeddings")],
+        ("fusion", Weight),
         *[(name, ctypes.c_void_p) for name in ("state_norm", "token_norm")],
-        ("epsilon", ctypes.c_float),
-        *[(name, ctypes.c_void_p) for name in ("last", "drafted")],
+        *[(name, ctypes.c_float) for name in ("epsilon", "least")],
+        *[(name, ctypes.c_void_p) for name in ("chances", "counts", "last", "drafted")],
     ]
 
 
@@ -39,6 +41,19 @@ class Fusion:
     state_norm: Tensor
     token_norm: Tensor
     epsilon: float
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """What rows drafted.
+
+    Attributes:
+        tokens: int64 [B, steps], the passes that were made; the rows' lengths grew by these.
+        counts: How many of its tokens each row's draft keeps.
+    """
+
+    tokens: Tensor
+    counts: tuple[int, ...]
 
 
 class GreedyDrafting:
@@ -66,18 +81,24 @@ class GreedyDrafting:
         self.vocabulary = None if vocabulary is None else vocabulary.to(torch.int64).contiguous()
 
     def run(
-        self, rows: Sequence[int], last: Tensor, steps: int, states: Tensor | None = None
-    ) -> Tensor:
-        """Feed each row its last token and draft `steps` tokens, the rows' lengths growing by that.
+        self,
+        rows: Sequence[int],
+        last: Tensor,
+        steps: int,
+        states: Tensor | None = None,
+        least: float = 0.0,
+        chances: Sequence[float] = (),
+    ) -> Drafted:
+        """Feed each row its last token and draft up to `steps` tokens.
 
         Args:
             rows: B row numbers.
             last: int64 [B], tokens that the cache lacks.
             steps: At least 1.
             states: bf16 [B, H], the state before each `last`, for drafts with a fusion.
-
-        Returns:
-            int64 [B, steps].
+            least: A row keeps tokens while the chance of all of them, the product of the highest
+                probabilities, is at least this; the drafting ends when no row goes on.
+            chances: Of what each row drafted before; needed where `least` is above 0.
         """
         decoder, library = self.decoder, kernels()
         assert library is not None
@@ -89,28 +110,33 @@ class GreedyDrafting:
         if states is not None:
             work[:, 0] = states
         last, drafted = last.clone(), torch.empty(steps, count, dtype=torch.int64)
+        counts = torch.zeros(count, dtype=torch.int32)
+        chance_of = torch.tensor(chances) if least else torch.ones(count)
         row_of = torch.tensor(rows, dtype=torch.int32)
         given = decoder.open_pass(torch.empty(count, hidden), row_of, positions, work)
         fusion = self.fusion
         wanted = _Drafting(
             steps=steps,
             columns=self.head.out_features,
-            head=address(self.head.weight),
+            head=self.head.weight.place(),
             vocabulary=address(self.vocabulary),
             embeddings=address(self.embeddings),
-            fusion=None if fusion is None else address(fusion.linear.weight),
+            fusion=Weight() if fusion is None else fusion.linear.weight.place(),
             state_norm=None if fusion is None else address(fusion.state_norm),
             token_norm=None if fusion is None else address(fusion.token_norm),
             epsilon=0.0 if fusion is None else fusion.epsilon,
+            least=least,
+            chances=address(chance_of),
+            counts=address(counts),
             last=address(last),
             drafted=address(drafted),
         )
-        library.run_drafts(
+        made = library.run_drafts(
             ctypes.byref(decoder.structure),
             ctypes.byref(given),
             ctypes.byref(wanted),
             ctypes.c_void_p(address(positions)),
         )
         for row in rows:
-            decoder.lengths[row] += steps
-        return drafted.t()
+            decoder.lengths[row] += made
+        return Drafted(drafted[:made].t(), tuple(counts.tolist()))

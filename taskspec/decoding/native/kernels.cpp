@@ -81,14 +81,35 @@ Range share(int count) {
   return {at(me), at(me + 1)};
 }
 
+// Weights [out][in] in groups of 32 columns: bf16 [out / 32][in / 2][32][2], or, where there are
+// scales, one byte each in the same order: column c holds scales[c] * (byte - kZero).
+struct Weight {
+  const void* data;
+  const float* scales;
+};
+
+constexpr int kZero = 64;  // the byte of a weight of zero
+
+// The bf16 of 128 + byte, for 32 bytes below 128: they fill a bf16's 7 bits of mantissa.
+__m512bh shifted(const uint8_t* bytes) {
+  const __m512i wide = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)bytes));
+  return (__m512bh)_mm512_or_si512(wide, _mm512_set1_epi16(0x4300));
+}
+
 // M tokens times the 32 columns of a group: one stream of the weights, sums in registers.
-template <int M>
-void multiply(const bf16* group, const bf16* inputs, int in, __m512 (&sums)[kTile][2]) {
+template <int M, typename Stored>
+void multiply(const void* weights, const bf16* inputs, int in, __m512 (&sums)[kTile][2]) {
+  const Stored* group = static_cast<const Stored*>(weights);
   __m512 first[M], second[M];
   for (int m = 0; m < M; ++m) first[m] = second[m] = _mm512_setzero_ps();
-  for (int pair = 0; pair < in / 2; ++pair) {
-    const __m512bh left = (__m512bh)_mm512_loadu_si512(group + pair * 2 * kGroup);
-    const __m512bh right = (__m512bh)_mm512_loadu_si512(group + pair * 2 * kGroup + kGroup);
+  for (int pair = 0; pair < in / 2; ++pair, group += 2 * kGroup) {
+    __m512bh left, right;
+    if constexpr (sizeof(Stored) == 1) {
+      left = shifted(group), right = shifted(group + kGroup);
+    } else {
+      left = (__m512bh)_mm512_loadu_si512(group);
+      right = (__m512bh)_mm512_loadu_si512(group + kGroup);
+    }
     for (int m = 0; m < M; ++m) {
       int both;
       std::memcpy(&both, inputs + static_cast<int64_t>(m) * in + 2 * pair, sizeof both);
@@ -100,22 +121,54 @@ void multiply(const bf16* group, const bf16* inputs, int in, __m512 (&sums)[kTil
   for (int m = 0; m < M; ++m) sums[m][0] = first[m], sums[m][1] = second[m];
 }
 
-using Multiply = void (*)(const bf16*, const bf16*, int, __m512 (&)[kTile][2]);
-constexpr Multiply kMultiply[] = {nullptr,     multiply<1>, multiply<2>, multiply<3>, multiply<4>,
-                                  multiply<5>, multiply<6>, multiply<7>, multiply<8>};
+using Multiply = void (*)(const void*, const bf16*, int, __m512 (&)[kTile][2]);
+template <typename Stored>
+constexpr Multiply kMultiply[] = {
+    nullptr,
+    multiply<1, Stored>,
+    multiply<2, Stored>,
+    multiply<3, Stored>,
+    multiply<4, Stored>,
+    multiply<5, Stored>,
+    multiply<6, Stored>,
+    multiply<7, Stored>,
+    multiply<8, Stored>};
 
-// This thread's share of the output columns of `weight` [out / 32][in / 2][32][2], for every
-// token: store(token, first column, 32 sums).
+float sum_of(const bf16* values, int size) {
+  __m512 sum = _mm512_setzero_ps();
+  for (int i = 0; i < size; i += kLanes) {
+    const __mmask16 mask = size - i >= kLanes ? 0xffff : (1 << (size - i)) - 1;
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, values + i));
+    sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+  }
+  return _mm512_reduce_add_ps(sum);
+}
+
+// This thread's share of the output columns of a weight, for every token: store(token, first
+// column, 32 sums).
 template <typename Store>
-void linear(const bf16* weight, int out, int in, const bf16* inputs, int tokens, Store store) {
+void linear(const Weight& weight, int out, int in, const bf16* inputs, int tokens, Store store) {
   const Range groups = share((out + kGroup - 1) / kGroup);
+  const bool bytes = weight.scales != nullptr;
+  const Multiply* products = bytes ? kMultiply<uint8_t> : kMultiply<bf16>;
+  const int64_t size = static_cast<int64_t>(in) * kGroup * (bytes ? sizeof(uint8_t) : sizeof(bf16));
+  std::vector<float> excess(bytes ? tokens : 0);
+  for (int t = 0; t < static_cast<int>(excess.size()); ++t)
+    excess[t] = (128 + kZero) * sum_of(inputs + static_cast<int64_t>(t) * in, in);
   __m512 sums[kTile][2];
   for (int g = groups.begin; g < groups.end; ++g) {
-    const bf16* group = weight + static_cast<int64_t>(g) * in * kGroup;
+    const void* group = static_cast<const char*>(weight.data) + g * size;
     for (int from = 0; from < tokens; from += kTile) {
       const int count = tokens - from < kTile ? tokens - from : kTile;
-      kMultiply[count](group, inputs + static_cast<int64_t>(from) * in, in, sums);
-      for (int m = 0; m < count; ++m) store(from + m, g * kGroup, sums[m]);
+      products[count](group, inputs + static_cast<int64_t>(from) * in, in, sums);
+      for (int m = 0; m < count; ++m) {
+        for (int half = 0; bytes && half < 2; ++half) {
+          const __m512 scale = _mm512_loadu_ps(weight.scales + g * kGroup + half * kLanes);
+          const __m512 whole = _mm512_sub_ps(sums[m][half], _mm512_set1_ps(excess[from + m]));
+          sums[m][half] = _mm512_mul_ps(whole, scale);
+        }
+        store(from + m, g * kGroup, sums[m]);
+      }
     }
   }
 }
@@ -125,7 +178,7 @@ void linear(const bf16* weight, int out, int in, const bf16* inputs, int tokens,
 extern "C" {
 
 struct Layer {
-  const bf16 *qkv, *out, *gate_up, *down;  // packed; gate and up alternate every 16 columns
+  Weight qkv, out, gate_up, down;  // gate and up alternate every 16 columns
   const float *qkv_bias, *input_norm, *mlp_norm, *query_norm, *key_norm;  // biases and the last
   bf16 *keys, *values;  // [rows][kv heads][length / 16][head / 2][16][2], [..][length][head]
   int32_t window;       // keys a query sees, itself included; 0: all
@@ -162,10 +215,10 @@ void pack(const bf16* weight, int32_t out, int32_t in, bf16* packed) {
 }
 
 // outputs float32 [tokens][out] of inputs bf16 [tokens][in].
-void apply_linear(const bf16* packed, const float* bias, int32_t out, int32_t in,
+void apply_linear(const Weight* weight, const float* bias, int32_t out, int32_t in,
                   const bf16* inputs, int32_t tokens, float* outputs, int32_t threads) {
 #pragma omp parallel num_threads(threads)
-  linear(packed, out, in, inputs, tokens, [&](int token, int column, const __m512* sums) {
+  linear(*weight, out, in, inputs, tokens, [&](int token, int column, const __m512* sums) {
     float* place = outputs + static_cast<int64_t>(token) * out + column;
     for (int half = 0; half < 2; ++half) {
       const int left = out - column - half * kLanes;
@@ -392,6 +445,7 @@ Scratch make_scratch(const Decoder& d, int tokens) {
 struct Best {
   float logit = -1e30f;
   int column = -1;
+  float total = 0;  // of exp(logit - best logit) over a thread's columns
 
   void offer(const Best& other) {
     // The first of equals, as argmax has it.
@@ -407,12 +461,15 @@ extern "C" {
 
 struct Drafting {
   int32_t steps, columns;
-  const bf16* head;           // packed, `columns` rows
+  Weight head;                // `columns` rows
   const int64_t* vocabulary;  // token of each column; null: the columns are the tokens
   const bf16* embeddings;     // [tokens][hidden]
-  const bf16* fusion;         // packed, reads a state and an embedding; null: the embedding is read
+  Weight fusion;              // reads a state and an embedding; null: the embedding is read
   const float *state_norm, *token_norm;  // of what is fused
   float epsilon;
+  float least;       // below this chance of all its tokens a row's draft ends; 0: it does not
+  float* chances;    // [rows], of the tokens so far
+  int32_t* counts;   // [rows], tokens that the drafts keep
   int64_t* last;     // [rows], each row's last token
   int64_t* drafted;  // [steps][rows]
 };
@@ -426,20 +483,25 @@ void run_pass(const Decoder* decoder, const Pass* pass) {
 }
 
 // Each row's most likely tokens, one after the other: one token per row in the pass, whose states
-// hold, where they are fused, the state before it; positions move along.
-void run_drafts(const Decoder* decoder, const Pass* given, const Drafting* wanted,
+// hold, where they are fused, the state before it; positions move along. Returns the steps made,
+// fewer than asked for when every row's draft has ended.
+int32_t run_drafts(const Decoder* decoder, const Pass* given, const Drafting* wanted,
                 int32_t* positions) {
   const Decoder& d = *decoder;
   const Pass& pass = *given;
   const Drafting& draft = *wanted;
   std::vector<Best> bests(static_cast<int64_t>(pass.threads) * pass.tokens);
+  const int64_t width = static_cast<int64_t>((draft.columns + kGroup - 1) / kGroup) * kGroup;
+  std::vector<float> logits(draft.least > 0 ? pass.tokens * width : 0);
+  int32_t ran = 0;
+  bool going = true;
 #pragma omp parallel num_threads(pass.threads)
   {
     Scratch scratch = make_scratch(d, pass.tokens);
     Best* own = bests.data() + static_cast<int64_t>(omp_get_thread_num()) * pass.tokens;
     std::vector<float> wide(d.hidden);
     for (int step = 0; step < draft.steps; ++step) {
-      if (draft.fusion) {
+      if (draft.fusion.data) {
         for (int t = 0; t < pass.tokens; ++t) {
           bf16* both = scratch.normed.data() + static_cast<int64_t>(t) * 2 * d.hidden;
           const bf16* parts[] = {pass.states + static_cast<int64_t>(t) * d.hidden,
@@ -471,25 +533,56 @@ void run_drafts(const Decoder* decoder, const Pass* given, const Drafting* wante
 #pragma omp barrier
       linear(draft.head, draft.columns, d.hidden, pass.states, pass.tokens,
              [&](int token, int column, const __m512* sums) {
-               float logits[kGroup];
-               _mm512_storeu_ps(logits, sums[0]);
-               _mm512_storeu_ps(logits + kLanes, sums[1]);
-               for (int i = 0; i < kGroup && column + i < draft.columns; ++i)
-                 if (logits[i] > own[token].logit || own[token].column < 0)
-                   own[token] = {logits[i], column + i};
+               float values[kGroup];
+               float* place = draft.least > 0 ? logits.data() + token * width + column : values;
+               _mm512_storeu_ps(place, sums[0]);
+               _mm512_storeu_ps(place + kLanes, sums[1]);
+               for (int i = 0; i < kGroup; ++i)
+                 if (column + i >= draft.columns)
+                   place[i] = -1e30f;
+                 else if (place[i] > own[token].logit || own[token].column < 0)
+                   own[token].logit = place[i], own[token].column = column + i;
              });
+      if (draft.least > 0) {
+        const Range groups = share((draft.columns + kGroup - 1) / kGroup);
+        for (int t = 0; t < pass.tokens; ++t) {
+          __m512 total = _mm512_setzero_ps();
+          for (int i = groups.begin * kGroup; i < groups.end * kGroup; i += kLanes) {
+            const __m512 logit = _mm512_loadu_ps(logits.data() + t * width + i);
+            total = _mm512_add_ps(
+                total, exponential(_mm512_sub_ps(logit, _mm512_set1_ps(own[t].logit))));
+          }
+          own[t].total = _mm512_reduce_add_ps(total);
+        }
+      }
 #pragma omp barrier
 #pragma omp single
-      for (int t = 0; t < pass.tokens; ++t) {
-        Best best;
-        for (int thread = 0; thread < omp_get_num_threads(); ++thread)
-          best.offer(bests[static_cast<int64_t>(thread) * pass.tokens + t]);
-        const int64_t token = draft.vocabulary ? draft.vocabulary[best.column] : best.column;
-        draft.last[t] = draft.drafted[static_cast<int64_t>(step) * pass.tokens + t] = token;
-        ++positions[t];
+      {
+        going = false;
+        for (int t = 0; t < pass.tokens; ++t) {
+          Best best;
+          const int threads = omp_get_num_threads();
+          for (int thread = 0; thread < threads; ++thread)
+            best.offer(bests[static_cast<int64_t>(thread) * pass.tokens + t]);
+          float total = 0;
+          for (int thread = 0; draft.least > 0 && thread < threads; ++thread) {
+            const Best& part = bests[static_cast<int64_t>(thread) * pass.tokens + t];
+            total += part.total * std::exp(part.logit - best.logit);
+          }
+          if (draft.least > 0) draft.chances[t] /= total;
+          const bool goes_on = draft.counts[t] == step && draft.chances[t] >= draft.least;
+          draft.counts[t] += goes_on;
+          going = going || goes_on;
+          const int64_t token = draft.vocabulary ? draft.vocabulary[best.column] : best.column;
+          draft.last[t] = draft.drafted[static_cast<int64_t>(step) * pass.tokens + t] = token;
+          ++positions[t];
+        }
+        ++ran;
       }
+      if (!going) break;
     }
   }
+  return ran;
 }
 
 }  // extern "C"

@@ -200,3 +200,36 @@ def test_a_linear_layer_s_rows_do_not_depend_on_each_other() -> None:
     whole = native(inputs)
     for count in (1, 2, 5, 8, 13):
         assert torch.equal(torch.cat([native(part) for part in inputs.split(count)]), whole)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("outputs", [1, 48, 100])
+def test_a_byte_per_weight_rounds_each_to_its_output_s_nearest_level(outputs: int) -> None:
+    linear = nn.Linear(64, outputs, dtype=torch.bfloat16)
+    inputs = torch.randn(21, 64, dtype=torch.bfloat16)
+    weight = linear.weight.float()
+    step = weight.abs().amax(dim=1, keepdim=True) / 63
+    rounded = (weight / step).round() * step
+    expected = nn.functional.linear(inputs.float(), rounded, linear.bias.float())
+    found = NativeLinear(linear, int8=True)(inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_row_of_zeros_stays_zero_in_bytes() -> None:
+    linear = nn.Linear(64, 3, bias=False, dtype=torch.bfloat16)
+    linear.weight[1] = 0
+    found = NativeLinear(linear, int8=True)(torch.randn(2, 64, dtype=torch.bfloat16))
+    assert not found[:, 1].any() and found[:, 0].all()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_states_from_bytes_are_near_those_from_bf16(name: str) -> None:
+    decoder = make(CONFIGS[name]())
+    native, small = NativeDecoder.of(decoder, 1, 16), NativeDecoder.of(decoder, 1, 16, int8=True)
+    assert native is not None and small is not None
+    inputs = embed(decoder, torch.randint(0, 96, (2, 75)))
+    states, rounded = (n.run([3, 1], inputs, [75, 75]).float() for n in (native, small))
+    difference = (rounded - states).norm() / states.norm()
+    assert 0 < difference < 0.05

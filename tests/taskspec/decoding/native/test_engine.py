@@ -34,22 +34,24 @@ def target() -> TinyTarget:
     return TinyTarget(model.bfloat16())
 
 
-def causal_lm(target: TinyTarget, vocabulary: torch.Tensor | None = None) -> CausalLM:
+def causal_lm(
+    target: TinyTarget, vocabulary: torch.Tensor | None = None, **options: Any
+) -> CausalLM:
     model: Any = _near(target.model, 0.1)
     if vocabulary is not None:
         head = torch.nn.Linear(64, len(vocabulary), bias=False, dtype=torch.bfloat16)
         head.weight = torch.nn.Parameter(model.lm_head.weight[vocabulary].clone())
         model.set_output_embeddings(head)
-    return CausalLM(CausalLMOptions(), model.requires_grad_(False), vocabulary)
+    return CausalLM(CausalLMOptions(**options), model.requires_grad_(False), vocabulary)
 
 
-def feature(target: TinyTarget, vocabulary: torch.Tensor | None = None) -> Feature:
+def feature(target: TinyTarget, vocabulary: torch.Tensor | None = None, **options: Any) -> Feature:
     torch.manual_seed(1)
     network = build_network(target, vocabulary, train_head=False)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    return Feature(FeatureOptions(), network, vocabulary)
+    return Feature(FeatureOptions(**options), network, vocabulary)
 
 
 DRAFTS: dict[str, Callable[[TinyTarget], Drafter]] = {
@@ -57,6 +59,10 @@ DRAFTS: dict[str, Callable[[TinyTarget], Drafter]] = {
     "causal-lm, some tokens": lambda target: causal_lm(target, VOCABULARY),
     "feature": feature,
     "feature, some tokens": lambda target: feature(target, VOCABULARY),
+    "causal-lm, ending early": lambda target: causal_lm(target, VOCABULARY, stop_below=0.002),
+    "feature, ending early": lambda target: feature(target, VOCABULARY, stop_below=0.002),
+    "causal-lm, int8": lambda target: causal_lm(target, VOCABULARY, int8=True),
+    "feature, int8": lambda target: feature(target, int8=True),
 }
 
 
@@ -121,3 +127,11 @@ def test_sampled_answers_do_not_depend_on_their_batch(target: TinyTarget) -> Non
     ]
     together = engine.generate(asked, 3)
     assert [each.tokens for each in together] == [engine.generate([a])[0].tokens for a in asked]
+
+
+@pytest.mark.parametrize("name", ["causal-lm, ending early", "feature, ending early"])
+def test_a_draft_ends_where_it_is_unlikely_to_stand(target: TinyTarget, name: str) -> None:
+    engine = Engine(target, Greedy(), {"draft": DRAFTS[name](target)})
+    found = engine.generate(requests(DraftChoice("draft", 6), (3, 17, 8)))
+    drafted = {step.drafted for each in found for step in each.steps[:-1]}
+    assert len(drafted) > 2
