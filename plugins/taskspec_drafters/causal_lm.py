@@ -270,19 +270,17 @@ class CausalLM(NarrowedByTask):
         adapter: str | None = None,
     ) -> None:
         """Run the prompt, as much of it as the window holds, all but its last token."""
-        self._rows[row] = DraftText(list(prompt), sampling, adapter, len(prompt))
-        model = self._model(adapter)
-        model.rollback(row, 0)
-        self._slide(row, 1)
-        read = self._rows[row].tokens[:-1]
-        if read:
-            model.forward([row], torch.tensor([read], device=model.device))
+        text = self._rows[row] = DraftText(list(prompt), sampling, adapter, len(prompt))
+        text.slide(1, self._window)
+        self._read(row)
 
-    def _slide(self, row: int, k: int) -> None:
-        """Where k more tokens do not fit, let the row go on from the newest half of its window."""
+    def _read(self, row: int) -> None:
+        """Read a row's text anew, all but its last token."""
         text = self._rows[row]
-        if text.slide(k, self._window):
-            self._model(text.adapter).rollback(row, 0)
+        model = self._model(text.adapter)
+        model.rollback(row, 0)
+        if text.tokens[:-1]:
+            model.forward([row], torch.tensor([text.tokens[:-1]], device=model.device))
 
     @property
     def _window(self) -> int:
@@ -296,19 +294,21 @@ class CausalLM(NarrowedByTask):
         """Draft up to k[b] tokens for each row, one forward pass per token."""
         greedy = all(self._rows[row].sampling.greedy for row in rows)
         for row, count in zip(rows, k, strict=True):
-            self._slide(row, count)
+            # Where k more tokens do not fit, a row goes on from the newest half of its window.
+            if self._rows[row].slide(count, self._window):
+                self._read(row)
         lengths, tokens = list(k), torch.zeros(len(rows), max(k), dtype=torch.int64)
         probs: Tensor | None = None
         confidence = Confidence(len(rows), self.options.stop_below)
         for adapter in dict.fromkeys(self._rows[row].adapter for row in rows):
             model, vocabulary = self._model(adapter), self._vocabulary_of(adapter)
             mine = [index for index, row in enumerate(rows) if self._rows[row].adapter == adapter]
+            if greedy and adapter in self._drafting:
+                self._draft_at_once(adapter, rows, mine, lengths, tokens)
+                continue
             for place in range(max(k)):
                 active = [index for index in mine if lengths[index] > place]
                 if not active:
-                    break
-                if greedy and place and adapter in self._drafting:
-                    self._draft_rest(adapter, rows, active, lengths, tokens, confidence)
                     break
                 logits, q = self._next_logits(model, [rows[index] for index in active]), None
                 if not greedy:
@@ -335,41 +335,48 @@ class CausalLM(NarrowedByTask):
                     tokens[index, place] = token
         return Proposal(tokens, torch.tensor(lengths), probs, self._vocabulary)
 
-    def _draft_rest(
+    def _draft_at_once(
         self,
         adapter: str | None,
         rows: Sequence[int],
-        active: Sequence[int],
+        mine: Sequence[int],
         lengths: list[int],
         tokens: Tensor,
-        confidence: Confidence,
     ) -> None:
-        """Draft in one call what follows the rows' first tokens, into tokens [B, K] and lengths."""
-        model, numbers = self._model(adapter), [rows[index] for index in active]
+        """Draft rows' most likely tokens in one call, into tokens [B, K] and lengths."""
+        mine = [index for index in mine if lengths[index]]
+        if not mine:
+            return
+        model, numbers = self._model(adapter), [rows[index] for index in mine]
+        missing, counts = self._missing(model, numbers)
         drafted = self._drafting[adapter].run(
             numbers,
-            tokens[list(active), 0],
-            max(lengths[index] for index in active) - 1,
-            least=confidence.least,
-            chances=[confidence.chances[index] for index in active],
+            model.embed(missing),
+            counts,
+            max(lengths[index] for index in mine),
+            self.options.stop_below,
         )
-        passes = drafted.tokens.shape[1]
-        for index, own, kept in zip(active, drafted.tokens.tolist(), drafted.counts, strict=True):
-            row, count = rows[index], min(kept, lengths[index] - 1)
-            lengths[index] = 1 + count
-            tokens[index, 1 : 1 + count] = torch.tensor(own[:count], dtype=torch.int64)
+        made = drafted.tokens.shape[1]
+        for index, own, kept in zip(mine, drafted.tokens.tolist(), drafted.counts, strict=True):
+            row, count = rows[index], min(kept, lengths[index])
+            lengths[index] = count
+            tokens[index, :count] = torch.tensor(own[:count], dtype=torch.int64)
             self._rows[row].tokens += own[:count]
-            model.rollback(row, model.length(row) - (passes - count))
+            model.rollback(row, model.length(row) - max(0, made - 1 - count))
 
     def _next_logits(self, model: CachedModel, rows: Sequence[int]) -> Tensor:
         """Feed each row the tokens its cache lacks; logits [B, Vd] of what comes next."""
-        missing = [self._rows[row].tokens[model.length(row) :] for row in rows]
-        counts = [len(each) for each in missing]
-        width = max(counts)
-        padded = [each + [0] * (width - len(each)) for each in missing]
-        hidden = model.forward(rows, torch.tensor(padded, device=model.device), counts)
+        missing, counts = self._missing(model, rows)
+        hidden = model.forward(rows, missing, counts)
         last = hidden[torch.arange(len(rows)), torch.tensor(counts) - 1]
         return model.head(last)
+
+    def _missing(self, model: CachedModel, rows: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Tokens that the rows' caches lack, int64 [B, T], padded, and how many are real."""
+        missing = [self._rows[row].tokens[model.length(row) :] for row in rows]
+        counts = [len(each) for each in missing]
+        padded = [each + [0] * (max(counts) - len(each)) for each in missing]
+        return torch.tensor(padded, device=model.device), counts
 
     def commit(
         self, rows: Sequence[int], tokens: Tensor, counts: Tensor, hidden: Tensor | None = None

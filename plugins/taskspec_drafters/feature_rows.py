@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from taskspec.decoding.cached_model import CachedModel
-from taskspec.decoding.native.drafting import Fusion
+from taskspec.decoding.native.drafting import Fusion, GreedyDrafting
 from taskspec.decoding.native.linear import NativeLinear
 from taskspec.decoding.packing import packed
 from taskspec.decoding.sampling import probabilities_per_row, sample
@@ -110,6 +110,9 @@ class FeatureRows(CachedModel):
         tokens = torch.zeros(len(rows), max(k), dtype=torch.int64, device=self.device)
         probs: Tensor | None = None
         lengths, confidence = list(k), Confidence(len(rows), self.stop_below)
+        if samplings is None and self.drafting is not None:
+            self._draft_at_once(self.drafting, rows, lengths, tokens)
+            return tokens, lengths, None
         active: list[int] = []
         for place in range(max(k)):
             staying = [index for index in range(len(rows)) if lengths[index] > place]
@@ -119,9 +122,6 @@ class FeatureRows(CachedModel):
             kept = [active.index(index) for index in staying] if place else []
             if place == 0:
                 predicted = self._catch_up(numbers)
-            elif samplings is None and self.drafting is not None:
-                self._draft_rest(numbers, staying, lengths, tokens, predicted[kept], confidence)
-                break
             else:
                 before, last = predicted[kept, None], tokens[staying, place - 1, None]
                 predicted = self.predict(numbers, before, last, [1] * len(staying))
@@ -144,33 +144,20 @@ class FeatureRows(CachedModel):
             tokens[active, place] = choice if self.vocabulary is None else self.vocabulary[choice]
         return tokens, lengths, probs
 
-    def _draft_rest(
-        self,
-        numbers: Sequence[int],
-        staying: Sequence[int],
-        lengths: list[int],
-        tokens: Tensor,
-        states: Tensor,
-        confidence: Confidence,
+    def _draft_at_once(
+        self, drafting: GreedyDrafting, rows: Sequence[int], lengths: list[int], tokens: Tensor
     ) -> None:
-        """Draft in one call what follows the first tokens, into tokens [B, K] and lengths."""
-        assert self.drafting is not None
-        drafted = self.drafting.run(
-            numbers,
-            tokens[list(staying), 0],
-            max(lengths[index] for index in staying) - 1,
-            states,
-            confidence.least,
-            [confidence.chances[index] for index in staying],
-        )
-        passes = drafted.tokens.shape[1]
-        for number, index, own, kept in zip(
-            numbers, staying, drafted.tokens, drafted.counts, strict=True
-        ):
-            count = min(kept, lengths[index] - 1)
-            lengths[index] = 1 + count
-            tokens[index, 1 : 1 + count] = own[:count]
-            self.rollback(number, self.length(number) - (passes - count))
+        """Draft rows' most likely tokens in one call, into tokens [B, K] and lengths."""
+        mine = [index for index, length in enumerate(lengths) if length]
+        if not mine:
+            return
+        numbers = [rows[index] for index in mine]
+        fused, counts = self._waiting_inputs(numbers)
+        steps = max(lengths[index] for index in mine)
+        drafted = drafting.run(numbers, fused, counts, steps, self.stop_below)
+        for index, own, kept in zip(mine, drafted.tokens, drafted.counts, strict=True):
+            count = lengths[index] = min(kept, lengths[index])
+            tokens[index, :count] = own[:count]
 
     @torch.inference_mode()
     def commit(self, row: int, emitted: Sequence[int], states: Tensor) -> None:
@@ -200,20 +187,27 @@ class FeatureRows(CachedModel):
         Returns:
             float [B, H].
         """
-        embeddings = self.embedding(tokens).to(self.dtype)
-        fused = self.network.fuse_with(self.fusion, states.to(self.dtype), embeddings)
-        predicted = self.forward_embeddings(rows, fused.to(self.dtype), counts)
+        predicted = self.forward_embeddings(rows, self._fused(states, tokens), counts)
         return predicted[torch.arange(len(rows)), torch.tensor(counts) - 1]
+
+    def _fused(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """What the layer reads, float [B, T, H], of tokens [B, T] and the states before them."""
+        embeddings = self.embedding(tokens).to(self.dtype)
+        return self.network.fuse_with(self.fusion, states.to(self.dtype), embeddings).to(self.dtype)
 
     def _catch_up(self, rows: Sequence[int]) -> Tensor:
         """Take in the decided tokens that wait; the predicted state [B, H] at the last."""
+        fused, counts = self._waiting_inputs(rows)
+        predicted = self.forward_embeddings(rows, fused, counts)
+        return predicted[torch.arange(len(rows)), torch.tensor(counts) - 1]
+
+    def _waiting_inputs(self, rows: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """What the layer reads of waiting tokens, [B, T, H], and how many; they wait no more."""
         waiting = [self.waiting[row] for row in rows]
         counts = [len(each.tokens) for each in waiting]
-        width = max(counts)
-        padded = [each.tokens + [0] * (width - len(each.tokens)) for each in waiting]
+        padded = [each.tokens + [0] * (max(counts) - len(each.tokens)) for each in waiting]
         before = nn.utils.rnn.pad_sequence([each.states for each in waiting], batch_first=True)
-        predicted = self.predict(rows, before, torch.tensor(padded, device=self.device), counts)
         for each, count in zip(waiting, counts, strict=True):
             each.tokens, each.states = [], each.states[:0]
             each.decided += count
-        return predicted
+        return self._fused(before, torch.tensor(padded, device=self.device)), counts

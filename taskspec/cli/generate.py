@@ -70,10 +70,13 @@ def _describe(answer: Answer) -> str:
     drafted, accepted = sum(s.drafted for s in steps), sum(s.accepted for s in steps)
     emitted = sum(s.emitted for s in steps)
     task = route.assignment.task if route.label is not None else "none (fallback)"
-    draft = route.assignment.draft or "none (plain decoding)"
+    chosen = route.assignment
+    draft = "none (plain decoding)"
+    if chosen.draft is not None and chosen.draft_length:
+        draft = f"{chosen.draft}, draft length {chosen.draft_length}"
     lines = [
         f"task              {task} (probability {route.probability:.2f})",
-        f"draft             {draft}, draft length {route.assignment.draft_length}",
+        f"draft             {draft}",
         f"acceptance rate   {accepted / drafted:.2f}" if drafted else "acceptance rate   -",
         f"block efficiency  {emitted / len(steps):.2f}" if steps else "block efficiency  -",
         f"tokens            {len(answer.generation.tokens)} ({answer.generation.finish})",

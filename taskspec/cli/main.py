@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from taskspec import __version__
 from taskspec.cli.bench import bench
+from taskspec.cli.calibrate import calibrate
 from taskspec.cli.certify import certify
 from taskspec.cli.check_plugin import check_plugin
 from taskspec.cli.generate import generate
@@ -123,6 +124,7 @@ COMMANDS = (
     new_plugin,
     models,
     generate,
+    calibrate,
     certify,
 )
 for command in COMMANDS:

@@ -1,20 +1,20 @@
-"""What a target pass and a drafted token cost on this machine.
+"""The speed-up model S = tau / (k c + v(k + 1) + o), and the measuring of its parts.
 
-These are the c and v of the speed-up model S = tau / (k c + v(k + 1) + o): bare forwards of the
-same modules in a tight loop.
+tau is a property of draft and prompts; c and v are of the machine: bare forwards of the same
+modules in a tight loop.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from taskspec.decoding.cached_model import CachedModel
-from taskspec.decoding.records import DraftChoice
+from taskspec.decoding.records import DraftChoice, StepRecord
 from taskspec.interfaces import Drafter, Sampling, Target
 
 
@@ -31,6 +31,70 @@ class TargetCost:
     def verify_ratio(self, tokens: int) -> float:
         """v(n): time of a pass over n tokens relative to one token."""
         return self.seconds[tokens - 1] / self.seconds[0]
+
+
+@dataclass(frozen=True)
+class AcceptanceCurve:
+    """What a draft brings on some prompts, whatever the machine.
+
+    Attributes:
+        block_efficiency: tau at each draft length 1, 2, ...
+        mean_drafted: Tokens really drafted per step at each draft length.
+        mean_attempts: The same and, where a draft ended early, the token it did not propose.
+    """
+
+    block_efficiency: tuple[float, ...]
+    mean_drafted: tuple[float, ...]
+    mean_attempts: tuple[float, ...]
+
+    def speedup(self, k: int, draft_seconds: float, cost: TargetCost, overhead: float) -> float:
+        """S = tau / (k c + v(k + 1) + o), with what was really drafted at that length.
+
+        Args:
+            k: Draft length, at most as many as there are entries.
+            draft_seconds: Seconds per attempt.
+            cost: Target passes.
+            overhead: o, relative to a target pass over one token.
+        """
+        c, drafted = draft_seconds / cost.seconds[0], self.mean_drafted[k - 1]
+        low = int(drafted)
+        share = drafted - low
+        verify = cost.verify_ratio(low + 1)
+        if share > 0:
+            verify += share * (cost.verify_ratio(low + 2) - verify)
+        return self.block_efficiency[k - 1] / (self.mean_attempts[k - 1] * c + verify + overhead)
+
+
+def best_length(promises: Mapping[int, float]) -> int:
+    """The shortest draft length whose promised speed-up is the best or within 2 % of it.
+
+    Near the best length the promise is flat, and costs are measured with noise: where a longer
+    draft would not pay, a shorter one loses little.
+    """
+    most = max(promises.values())
+    return min(k for k, promise in promises.items() if promise >= _AS_GOOD * most)
+
+
+_AS_GOOD = 0.98
+
+
+def acceptance_curve(
+    steps: Mapping[str, Sequence[StepRecord]], longest: int
+) -> AcceptanceCurve | None:
+    """Read tau at every draft length off steps drafted at the longest one.
+
+    A step that drafted K tokens and accepted a would, at k <= K, have accepted min(a, k). Steps
+    that the end of an answer cut are left out. None when there are no steps.
+    """
+    whole = [s for each in steps.values() for s in each if s.emitted == s.accepted + 1]
+    if not whole:
+        return None
+    lengths = range(1, longest + 1)
+    return AcceptanceCurve(
+        tuple(1 + sum(min(s.accepted, k) for s in whole) / len(whole) for k in lengths),
+        tuple(sum(min(s.drafted, k) for s in whole) / len(whole) for k in lengths),
+        tuple(sum(min(s.drafted + 1, k) for s in whole) / len(whole) for k in lengths),
+    )
 
 
 def measure_target(

@@ -189,7 +189,11 @@ def choose_prompts(prompts: Sequence[BenchPrompt], count: int, seed: int) -> lis
 def _draft_lengths(bundle: Bundle) -> dict[str, int]:
     """Every draft that serves a task, at the length it serves it with."""
     chosen = (*bundle.manifest.tasks, bundle.manifest.fallback)
-    return {each.draft: each.draft_length for each in chosen if each.draft is not None}
+    return {
+        each.draft: each.draft_length
+        for each in chosen
+        if each.draft is not None and each.draft_length
+    }
 
 
 def _routed(bundle: Bundle, prompt: BenchPrompt) -> DraftChoice | None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from taskspec.decoding.cost import TargetCost, measure_draft, measure_target
+from taskspec.decoding.cost import (
+    AcceptanceCurve,
+    TargetCost,
+    acceptance_curve,
+    best_length,
+    measure_draft,
+    measure_target,
+)
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
 from taskspec.interfaces import Sampling
@@ -20,12 +26,13 @@ from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import Tasks, load_tasks
 from taskspec.pipeline.progress import progress
-from taskspec.pipeline.speed import DraftProfile, acceptance_steps, decode_timed, profile
+from taskspec.pipeline.speed import acceptance_steps, decode_timed
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.verifiers import make_verifier
 from taskspec.recipe.choice import PluginChoice
+from taskspec.serving.calibration import measure_overhead
 from taskspec.serving.pool import DraftEntry, Pool, load_pool
-from taskspec.serving.routing import Assignment
+from taskspec.serving.routing import Assignment, read_assignment
 
 PROMPT_LOOKUP = "prompt-lookup"
 _FILE = "assignment.json"
@@ -107,7 +114,8 @@ class Assign(Stage):
                 if best is None or (best.measured or 0.0) < context.recipe.assign.margin:
                     chosen.append(Assignment(name, None, 0))
                 else:
-                    chosen.append(Assignment(name, best.draft, best.draft_length))
+                    curve = bench.curves[best.draft, label]
+                    chosen.append(Assignment(name, best.draft, best.draft_length, curve))
                 evidence.append([asdict(candidate) for candidate in candidates])
                 advance(len(bench.prompts[label]))
         baselines = bench.baselines()
@@ -143,8 +151,9 @@ class _Bench:
         self.engine = engine_for(context, self.pool)
         sample = self.prompts[0][0].prompt
         self.cost: TargetCost = measure_target(self.engine.model, sample, self.longest + 1)
-        self.overhead = self._overhead()
-        self.profiles: dict[tuple[str, int], DraftProfile | None] = {}
+        self.overhead = measure_overhead(self.engine, self.prompts[0][0], self.cost)
+        self.curves: dict[tuple[str, int], AcceptanceCurve | None] = {}
+        self.draft_seconds: dict[str, float] = {}
 
     def _validation_requests(self, tasks: Tasks) -> dict[int, list[Request]]:
         """Validation prompts of every task; a task without any borrows training prompts."""
@@ -167,21 +176,12 @@ class _Bench:
             ]
         return requests
 
-    def _overhead(self) -> float:
-        """o: what a plain step costs beyond the target pass, relative to that pass."""
-        request = self.prompts[0][0]
-        decode_timed(self.engine, lambda: request)
-        timed = [decode_timed(self.engine, lambda: request) for _ in range(_OVERHEAD_REPEATS)]
-        seconds = statistics.median(each.seconds for each in timed)
-        steps = len(timed[0].generation.steps)
-        return max(0.0, seconds / (steps + 1) / self.cost.seconds[0] - 1) if steps else 0.0
-
-    def _profile(self, draft: str, labels: Sequence[int]) -> list[DraftProfile]:
-        """Acceptance and cost of a draft on tasks' validation prompts, measured once.
+    def _curves(self, draft: str, labels: Sequence[int]) -> list[AcceptanceCurve]:
+        """Acceptance of a draft on tasks' validation prompts, measured once, and its cost.
 
         All prompts are decoded together; tasks that no step of which was whole are left out.
         """
-        missing = [label for label in labels if (draft, label) not in self.profiles]
+        missing = [label for label in labels if (draft, label) not in self.curves]
         if missing:
             choice = self.pool.choice(draft, self.longest)
             assert choice is not None
@@ -189,27 +189,32 @@ class _Bench:
             batch = self.context.recipe.collect.batch_size
             steps = acceptance_steps(self.engine, requests, choice, self.longest, batch)
             drafter = self.pool.drafters[choice.draft]
-            seconds = measure_draft(drafter, choice, self.context.target, requests[0].prompt)
+            if draft not in self.draft_seconds:
+                self.draft_seconds[draft] = measure_draft(
+                    drafter, choice, self.context.target, requests[0].prompt
+                )
             for label in missing:
                 own = {request.id: steps[request.id] for request in self.prompts[label]}
-                self.profiles[draft, label] = profile(own, self.longest, seconds)
-        found = (self.profiles[draft, label] for label in labels)
+                self.curves[draft, label] = acceptance_curve(own, self.longest)
+        found = (self.curves[draft, label] for label in labels)
         return [each for each in found if each is not None]
 
     def best_length(self, draft: str, labels: Sequence[int]) -> Candidate | None:
         """The draft length that promises most for a draft over some tasks."""
-        profiles = self._profile(draft, labels)
-        if not profiles:
+        curves = self._curves(draft, labels)
+        if not curves:
             return None
+        seconds = self.draft_seconds[draft]
 
         def promise(k: int) -> float:
             # Time for a fixed number of tokens adds up, so speed-ups combine harmonically.
-            times = [1 / p.predicted_speedup(k, self.cost, self.overhead) for p in profiles]
+            times = [1 / curve.speedup(k, seconds, self.cost, self.overhead) for curve in curves]
             return len(times) / sum(times)
 
-        k = max(self.context.recipe.assign.draft_lengths, key=promise)
-        efficiency = len(profiles) / sum(1 / p.block_efficiency[k - 1] for p in profiles)
-        return Candidate(draft, k, efficiency, promise(k))
+        promises = {k: promise(k) for k in self.context.recipe.assign.draft_lengths}
+        k = best_length(promises)
+        efficiency = len(curves) / sum(1 / curve.block_efficiency[k - 1] for curve in curves)
+        return Candidate(draft, k, efficiency, promises[k])
 
     def candidates(self, label: int) -> list[Candidate]:
         """All drafts considered for a task, the promising ones timed."""
@@ -264,7 +269,6 @@ class _Bench:
 
 _TIMED_CANDIDATES = 2
 _NEARLY_PLAIN = 0.95
-_OVERHEAD_REPEATS = 3
 _CLEARLY_BETTER = 1.3
 _TIMED_PROMPTS = 4
 
@@ -315,7 +319,7 @@ def load_assignment(folder: Path) -> Assigned:
     """The assignment, from the stage's folder."""
     value = read_json(folder / _FILE)
     return Assigned(
-        tuple(Assignment(**each) for each in value["tasks"]),
-        {name: Assignment(**each) for name, each in value["baselines"].items()},
-        Assignment(**value["fallback"]),
+        tuple(read_assignment(each) for each in value["tasks"]),
+        {name: read_assignment(each) for name, each in value["baselines"].items()},
+        read_assignment(value["fallback"]),
     )

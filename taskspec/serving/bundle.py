@@ -20,7 +20,13 @@ from taskspec.recipe.plugins import make_plugin
 from taskspec.recipe.schema import RouteConfig
 from taskspec.registry import Registry
 from taskspec.serving.pool import DraftEntry, Pool, load_pool
-from taskspec.serving.routing import Assignment, PromptRouter, Route, load_prompt_router
+from taskspec.serving.routing import (
+    Assignment,
+    PromptRouter,
+    Route,
+    load_prompt_router,
+    read_assignment,
+)
 
 if TYPE_CHECKING:
     from taskspec.corpus.examples import Message
@@ -93,10 +99,18 @@ def read_manifest(folder: Path) -> BundleManifest:
         )
         for each in value.pop("drafts")
     )
-    tasks = tuple(Assignment(**each) for each in value.pop("tasks"))
+    tasks = tuple(read_assignment(each) for each in value.pop("tasks"))
     return BundleManifest(
-        drafts=drafts, tasks=tasks, fallback=Assignment(**value.pop("fallback")), **value
+        drafts=drafts, tasks=tasks, fallback=read_assignment(value.pop("fallback")), **value
     )
+
+
+def write_tasks(folder: Path, tasks: Sequence[Assignment]) -> None:
+    """Put other assignments in the place of those in `bundle.json`."""
+    value = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+    value["tasks"] = [asdict(each) for each in tasks]
+    with replacing(folder / _FILE) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taskspec.decoding.cost import AcceptanceCurve
 from taskspec.interfaces import Encoder, Router
 from taskspec.recipe.plugins import make_plugin_options
 from taskspec.recipe.schema import RouteConfig
@@ -22,11 +23,22 @@ class Assignment:
         task: Name of the task.
         draft: Name of a draft of the pool; None decodes plainly.
         draft_length: Tokens drafted per step; 0 for plain decoding.
+        curve: What the draft brought on the task's validation prompts, from which
+            `taskspec calibrate` chooses the length anew; None where that is not known.
     """
 
     task: str
     draft: str | None
     draft_length: int
+    curve: AcceptanceCurve | None = None
+
+
+def read_assignment(value: Mapping[str, Any]) -> Assignment:
+    """An assignment from its JSON object."""
+    curve = value.get("curve")
+    if curve is not None:
+        curve = AcceptanceCurve(**{name: tuple(each) for name, each in curve.items()})
+    return Assignment(value["task"], value["draft"], value["draft_length"], curve)
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,31 @@ class NativeDecoder:
         padded[real] = states
         return padded
 
+    def pass_over(
+        self,
+        rows: Sequence[int],
+        starts: Sequence[int],
+        embeddings: Tensor,
+        counts: Sequence[int],
+    ) -> Pass:
+        """A pass that appends tokens to rows, which have room for them.
+
+        Args:
+            rows: B row numbers.
+            starts: Position of each row's first token.
+            embeddings: bf16 [B, T, H]; row b's first counts[b] are real, the rest padding.
+            counts: Real tokens of each row.
+        """
+        places = [
+            (row, start + place, index, place)
+            for index, (row, start, count) in enumerate(zip(rows, starts, counts, strict=True))
+            for place in range(count)
+        ]
+        row_of, positions, index, place = torch.tensor(places, dtype=torch.int32).t().contiguous()
+        residual = embeddings[index, place].float()
+        states = torch.empty(len(places), 1, self.hidden, dtype=torch.bfloat16)
+        return self.open_pass(residual, row_of, positions, states)
+
     def _run_chunk(
         self, residual: Tensor, rows: Tensor, positions: Tensor, keep: Tensor, states: Tensor
     ) -> None:

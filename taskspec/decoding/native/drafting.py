@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class _Drafting(ctypes.Structure):
         ("fusion", Weight),
         *[(name, ctypes.c_void_p) for name in ("state_norm", "token_norm")],
         *[(name, ctypes.c_float) for name in ("epsilon", "least")],
-        *[(name, ctypes.c_void_p) for name in ("chances", "counts", "last", "drafted")],
+        *[(name, ctypes.c_void_p) for name in ("ends", "counts", "drafted")],
     ]
 
 
@@ -48,7 +49,7 @@ class Drafted:
     """What rows drafted.
 
     Attributes:
-        tokens: int64 [B, steps], the passes that were made; the rows' lengths grew by these.
+        tokens: int64 [B, steps]; all but the last are in the cache.
         counts: How many of its tokens each row's draft keeps.
     """
 
@@ -80,40 +81,42 @@ class GreedyDrafting:
         self.embeddings = embeddings.detach()
         self.vocabulary = None if vocabulary is None else vocabulary.to(torch.int64).contiguous()
 
+    @torch.inference_mode()
     def run(
         self,
         rows: Sequence[int],
-        last: Tensor,
+        embeddings: Tensor,
+        counts: Sequence[int],
         steps: int,
-        states: Tensor | None = None,
         least: float = 0.0,
-        chances: Sequence[float] = (),
     ) -> Drafted:
-        """Feed each row its last token and draft up to `steps` tokens.
+        """Append tokens to rows, then draft up to `steps` tokens after them.
 
         Args:
             rows: B row numbers.
-            last: int64 [B], tokens that the cache lacks.
+            embeddings: bf16 [B, T, H], what the decoder reads of the tokens that the cache lacks;
+                row b's first counts[b] are real, at least one.
+            counts: Real tokens of each row. The rows' lengths grow by these, and by the tokens
+                drafted but one.
             steps: At least 1.
-            states: bf16 [B, H], the state before each `last`, for drafts with a fusion.
             least: A row keeps tokens while the chance of all of them, the product of the highest
                 probabilities, is at least this; the drafting ends when no row goes on.
-            chances: Of what each row drafted before; needed where `least` is above 0.
         """
         decoder, library = self.decoder, kernels()
         assert library is not None
+        starts = [decoder.lengths[row] if row < len(decoder.lengths) else 0 for row in rows]
+        after = [start + count for start, count in zip(starts, counts, strict=True)]
         decoder.reserve(max(rows) + 1, 0)
-        decoder.reserve(0, max(decoder.lengths[row] for row in rows) + steps)
-        count, hidden = len(rows), decoder.hidden
-        positions = torch.tensor([decoder.lengths[row] for row in rows], dtype=torch.int32)
-        work = torch.empty(count, 1, hidden, dtype=torch.bfloat16)
-        if states is not None:
-            work[:, 0] = states
-        last, drafted = last.clone(), torch.empty(steps, count, dtype=torch.int64)
-        counts = torch.zeros(count, dtype=torch.int32)
-        chance_of = torch.tensor(chances) if least else torch.ones(count)
+        decoder.reserve(0, max(after) + steps)
+        begin = decoder.pass_over(rows, starts, embeddings, counts)
+        batch, hidden = len(rows), decoder.hidden
+        positions = torch.tensor(after, dtype=torch.int32)
         row_of = torch.tensor(rows, dtype=torch.int32)
-        given = decoder.open_pass(torch.empty(count, hidden), row_of, positions, work)
+        states = torch.empty(batch, 1, hidden, dtype=torch.bfloat16)
+        given = decoder.open_pass(torch.empty(batch, hidden), row_of, positions, states)
+        drafted = torch.empty(steps, batch, dtype=torch.int64)
+        kept = torch.zeros(batch, dtype=torch.int32)
+        ends = torch.tensor(list(accumulate(counts)), dtype=torch.int32) - 1
         fusion = self.fusion
         wanted = _Drafting(
             steps=steps,
@@ -126,17 +129,17 @@ class GreedyDrafting:
             token_norm=None if fusion is None else address(fusion.token_norm),
             epsilon=0.0 if fusion is None else fusion.epsilon,
             least=least,
-            chances=address(chance_of),
-            counts=address(counts),
-            last=address(last),
+            ends=address(ends),
+            counts=address(kept),
             drafted=address(drafted),
         )
         made = library.run_drafts(
             ctypes.byref(decoder.structure),
+            ctypes.byref(begin),
             ctypes.byref(given),
             ctypes.byref(wanted),
             ctypes.c_void_p(address(positions)),
         )
-        for row in rows:
-            decoder.lengths[row] += made
-        return Drafted(drafted[:made].t(), tuple(counts.tolist()))
+        for row, length in zip(rows, after, strict=True):
+            decoder.lengths[row] = length + made - 1
+        return Drafted(drafted[:made].t(), tuple(kept.tolist()))

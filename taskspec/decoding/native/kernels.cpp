@@ -7,6 +7,7 @@
 #include <immintrin.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -467,11 +468,10 @@ struct Drafting {
   Weight fusion;              // reads a state and an embedding; null: the embedding is read
   const float *state_norm, *token_norm;  // of what is fused
   float epsilon;
-  float least;       // below this chance of all its tokens a row's draft ends; 0: it does not
-  float* chances;    // [rows], of the tokens so far
-  int32_t* counts;   // [rows], tokens that the drafts keep
-  int64_t* last;     // [rows], each row's last token
-  int64_t* drafted;  // [steps][rows]
+  float least;          // below this chance of all its tokens a row's draft ends; 0: it does not
+  const int32_t* ends;  // [rows], each row's last token among those that begin
+  int32_t* counts;      // [rows], tokens that the drafts keep
+  int64_t* drafted;     // [steps][rows]
 };
 
 void run_pass(const Decoder* decoder, const Pass* pass) {
@@ -482,53 +482,79 @@ void run_pass(const Decoder* decoder, const Pass* pass) {
   }
 }
 
-// Each row's most likely tokens, one after the other: one token per row in the pass, whose states
-// hold, where they are fused, the state before it; positions move along. Returns the steps made,
-// fewer than asked for when every row's draft has ended.
-int32_t run_drafts(const Decoder* decoder, const Pass* given, const Drafting* wanted,
-                int32_t* positions) {
+}  // extern "C"
+
+namespace {
+
+// The state that the next token of each row of `pass` comes from, once a token was drafted.
+void read_drafted(const Decoder& d, const Drafting& draft, const Pass& pass, const int64_t* tokens,
+                  Scratch& scratch) {
+  if (!draft.fusion.data) {
+    const Range mine = share(pass.tokens);
+    for (int t = mine.begin; t < mine.end; ++t)
+      for (int i = 0; i < d.hidden; i += kLanes)
+        _mm512_storeu_ps(pass.residual + static_cast<int64_t>(t) * d.hidden + i,
+                         widen(draft.embeddings + tokens[t] * d.hidden + i));
+    return;
+  }
+  std::vector<float> wide(d.hidden);
+  for (int t = 0; t < pass.tokens; ++t) {
+    bf16* both = scratch.normed.data() + static_cast<int64_t>(t) * 2 * d.hidden;
+    const bf16* parts[] = {pass.states + static_cast<int64_t>(t) * d.hidden,
+                           draft.embeddings + tokens[t] * d.hidden};
+    const float* norms[] = {draft.state_norm, draft.token_norm};
+    for (int part = 0; part < 2; ++part, both += d.hidden) {
+      for (int i = 0; i < d.hidden; i += kLanes)
+        _mm512_storeu_ps(wide.data() + i, widen(parts[part] + i));
+      rms_norm(wide.data(), norms[part], d.hidden, draft.epsilon,
+               [&](int i, __m512 x) { narrow(both + i, x); });
+    }
+  }
+  linear(draft.fusion, d.hidden, 2 * d.hidden, scratch.normed.data(), pass.tokens,
+         [&](int token, int column, const __m512* sums) {
+           float* place = pass.residual + static_cast<int64_t>(token) * d.hidden + column;
+           for (int half = 0; half < 2 && column + half * kLanes < d.hidden; ++half)
+             _mm512_storeu_ps(place + half * kLanes, sums[half]);
+         });
+}
+
+}  // namespace
+
+extern "C" {
+
+// Runs `begin`, tokens that the rows lack, then drafts each row's most likely tokens, one after the
+// other: one token per row in `given`, whose positions move along. Returns the tokens drafted, fewer
+// than asked for when every row's draft has ended; the last of them is not in the cache.
+int32_t run_drafts(const Decoder* decoder, const Pass* begin, const Pass* given,
+                   const Drafting* wanted, int32_t* positions) {
   const Decoder& d = *decoder;
   const Pass& pass = *given;
   const Drafting& draft = *wanted;
   std::vector<Best> bests(static_cast<int64_t>(pass.threads) * pass.tokens);
   const int64_t width = static_cast<int64_t>((draft.columns + kGroup - 1) / kGroup) * kGroup;
   std::vector<float> logits(draft.least > 0 ? pass.tokens * width : 0);
+  std::vector<float> chances(pass.tokens, 1.f);
   int32_t ran = 0;
   bool going = true;
 #pragma omp parallel num_threads(pass.threads)
   {
-    Scratch scratch = make_scratch(d, pass.tokens);
+    Scratch scratch = make_scratch(d, std::max(begin->tokens, pass.tokens));
     Best* own = bests.data() + static_cast<int64_t>(omp_get_thread_num()) * pass.tokens;
-    std::vector<float> wide(d.hidden);
     for (int step = 0; step < draft.steps; ++step) {
-      if (draft.fusion.data) {
-        for (int t = 0; t < pass.tokens; ++t) {
-          bf16* both = scratch.normed.data() + static_cast<int64_t>(t) * 2 * d.hidden;
-          const bf16* parts[] = {pass.states + static_cast<int64_t>(t) * d.hidden,
-                                 draft.embeddings + draft.last[t] * d.hidden};
-          const float* norms[] = {draft.state_norm, draft.token_norm};
-          for (int part = 0; part < 2; ++part, both += d.hidden) {
-            for (int i = 0; i < d.hidden; i += kLanes)
-              _mm512_storeu_ps(wide.data() + i, widen(parts[part] + i));
-            rms_norm(wide.data(), norms[part], d.hidden, draft.epsilon,
-                     [&](int i, __m512 x) { narrow(both + i, x); });
-          }
-        }
-        linear(draft.fusion, d.hidden, 2 * d.hidden, scratch.normed.data(), pass.tokens,
-               [&](int token, int column, const __m512* sums) {
-                 float* place = pass.residual + static_cast<int64_t>(token) * d.hidden + column;
-                 for (int half = 0; half < 2 && column + half * kLanes < d.hidden; ++half)
-                   _mm512_storeu_ps(place + half * kLanes, sums[half]);
-               });
-      } else {
+      if (step == 0) {
+        run_layers(d, *begin, scratch);
+#pragma omp barrier
         const Range mine = share(pass.tokens);
         for (int t = mine.begin; t < mine.end; ++t)
-          for (int i = 0; i < d.hidden; i += kLanes)
-            _mm512_storeu_ps(pass.residual + static_cast<int64_t>(t) * d.hidden + i,
-                             widen(draft.embeddings + draft.last[t] * d.hidden + i));
-      }
+          std::memcpy(pass.states + static_cast<int64_t>(t) * d.hidden,
+                      begin->states + static_cast<int64_t>(draft.ends[t]) * d.hidden,
+                      d.hidden * sizeof(bf16));
+      } else {
+        read_drafted(d, draft, pass, draft.drafted + static_cast<int64_t>(step - 1) * pass.tokens,
+                     scratch);
 #pragma omp barrier
-      run_layers(d, pass, scratch);
+        run_layers(d, pass, scratch);
+      }
       for (int t = 0; t < pass.tokens; ++t) own[t] = Best();
 #pragma omp barrier
       linear(draft.head, draft.columns, d.hidden, pass.states, pass.tokens,
@@ -569,13 +595,13 @@ int32_t run_drafts(const Decoder* decoder, const Pass* given, const Drafting* wa
             const Best& part = bests[static_cast<int64_t>(thread) * pass.tokens + t];
             total += part.total * std::exp(part.logit - best.logit);
           }
-          if (draft.least > 0) draft.chances[t] /= total;
-          const bool goes_on = draft.counts[t] == step && draft.chances[t] >= draft.least;
+          if (draft.least > 0) chances[t] /= total;
+          const bool goes_on = draft.counts[t] == step && chances[t] >= draft.least;
           draft.counts[t] += goes_on;
           going = going || goes_on;
           const int64_t token = draft.vocabulary ? draft.vocabulary[best.column] : best.column;
-          draft.last[t] = draft.drafted[static_cast<int64_t>(step) * pass.tokens + t] = token;
-          ++positions[t];
+          draft.drafted[static_cast<int64_t>(step) * pass.tokens + t] = token;
+          if (step > 0) ++positions[t];
         }
         ++ran;
       }

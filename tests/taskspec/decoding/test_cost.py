@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from taskspec.decoding.cost import TargetCost
+from taskspec.decoding.cost import AcceptanceCurve, TargetCost, acceptance_curve, best_length
 from taskspec.decoding.records import StepRecord
-from taskspec.pipeline.speed import DraftProfile, profile
 
 COST = TargetCost(seconds=(0.10, 0.11, 0.13, 0.16))
 
@@ -16,17 +15,16 @@ def test_shorter_drafts_accept_as_much_as_fits() -> None:
         "a": (StepRecord(3, 3, 4), StepRecord(3, 0, 1)),
         "b": (StepRecord(3, 1, 2), StepRecord(3, 2, 3)),
     }
-    found = profile(steps, longest=3, draft_seconds=0.02)
-    assert found == DraftProfile(
+    found = acceptance_curve(steps, longest=3)
+    assert found == AcceptanceCurve(
         block_efficiency=(1 + 3 / 4, 1 + 5 / 4, 1 + 6 / 4),
         mean_drafted=(1, 2, 3),
         mean_attempts=(1, 2, 3),
-        draft_seconds=0.02,
     )
 
 
 def test_steps_that_drafted_less_cost_less() -> None:
-    found = profile({"a": (StepRecord(3, 1, 2), StepRecord(0, 0, 1))}, 3, 0.02)
+    found = acceptance_curve({"a": (StepRecord(3, 1, 2), StepRecord(0, 0, 1))}, 3)
     assert found is not None
     assert found.mean_drafted == (0.5, 1, 1.5)
     # Finding out that there is nothing to draft is an attempt, too.
@@ -36,30 +34,34 @@ def test_steps_that_drafted_less_cost_less() -> None:
 
 def test_steps_that_the_end_of_an_answer_cut_are_left_out() -> None:
     whole, cut = StepRecord(3, 1, 2), StepRecord(3, 3, 3)
-    assert profile({"a": (whole, cut)}, 3, 0.02) == profile({"a": (whole,)}, 3, 0.02)
+    assert acceptance_curve({"a": (whole, cut)}, 3) == acceptance_curve({"a": (whole,)}, 3)
 
 
 @pytest.mark.parametrize("steps", [{}, {"a": ()}, {"a": (StepRecord(3, 3, 3),)}])
 def test_without_whole_steps_nothing_is_promised(steps: dict[str, tuple[StepRecord, ...]]) -> None:
-    assert profile(steps, 3, 0.02) is None
+    assert acceptance_curve(steps, 3) is None
 
 
 def test_the_predicted_speedup_weighs_tokens_against_drafting_and_verifying() -> None:
-    drafted = DraftProfile((1.8, 2.4), (1.0, 2.0), (1.0, 2.0), draft_seconds=0.02)
+    drafted = AcceptanceCurve((1.8, 2.4), (1.0, 2.0), (1.0, 2.0))
     # k c + v(k + 1) + o: a draft token costs 0.2 of a target pass, two tokens verify in 1.1.
-    assert drafted.predicted_speedup(1, COST, 0.1) == pytest.approx(1.8 / (0.2 + 1.1 + 0.1))
-    assert drafted.predicted_speedup(2, COST, 0.0) == pytest.approx(2.4 / (0.4 + 1.3))
+    assert drafted.speedup(1, 0.02, COST, 0.1) == pytest.approx(1.8 / (0.2 + 1.1 + 0.1))
+    assert drafted.speedup(2, 0.02, COST, 0.0) == pytest.approx(2.4 / (0.4 + 1.3))
 
 
 def test_verifying_is_interpolated_between_whole_numbers_of_drafted_tokens() -> None:
-    drafted = DraftProfile((1.5, 1.5), (0.5, 1.5), (0.5, 1.5), draft_seconds=0.02)
-    assert drafted.predicted_speedup(1, COST, 0.0) == pytest.approx(1.5 / (0.1 + 1.05))
-    assert drafted.predicted_speedup(2, COST, 0.0) == pytest.approx(1.5 / (0.3 + 1.2))
+    drafted = AcceptanceCurve((1.5, 1.5), (0.5, 1.5), (0.5, 1.5))
+    assert drafted.speedup(1, 0.02, COST, 0.0) == pytest.approx(1.5 / (0.1 + 1.05))
+    assert drafted.speedup(2, 0.02, COST, 0.0) == pytest.approx(1.5 / (0.3 + 1.2))
 
 
 def test_a_draft_that_proposes_nothing_promises_plain_speed_less_its_attempts() -> None:
-    steps = {"a": (StepRecord(0, 0, 1),)}
-    free, dear = profile(steps, 3, 0.0), profile(steps, 3, 0.02)
-    assert free is not None and dear is not None
-    assert [free.predicted_speedup(k, COST, 0.0) for k in (1, 2, 3)] == [1, 1, 1]
-    assert dear.predicted_speedup(3, COST, 0.0) == pytest.approx(1 / 1.2)
+    curve = acceptance_curve({"a": (StepRecord(0, 0, 1),)}, 3)
+    assert curve is not None
+    assert [curve.speedup(k, 0.0, COST, 0.0) for k in (1, 2, 3)] == [1, 1, 1]
+    assert curve.speedup(3, 0.02, COST, 0.0) == pytest.approx(1 / 1.2)
+
+
+def test_of_lengths_that_promise_as_much_the_shortest_is_best() -> None:
+    assert best_length({1: 1.2, 2: 1.39, 3: 1.40, 4: 1.41, 6: 1.30}) == 2
+    assert best_length({8: 1.5, 1: 1.0}) == 8

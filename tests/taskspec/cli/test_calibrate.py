@@ -1,0 +1,41 @@
+"""`taskspec calibrate` on the bundle of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from taskspec.cli.main import app
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_bundle_s_lengths_are_chosen_anew_and_written(
+    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe()
+    monkeypatch.chdir(recipe.parent)
+    assert invoke("run", recipe.name).exit_code == 0
+    bundle = recipe.parent / "runs" / "tiny" / "bundle"
+    file = bundle / "bundle.json"
+    before = json.loads(file.read_text())
+    known = [task for task in before["tasks"] if task["curve"] is not None]
+    assert known, "no task was assigned a draft"
+    monkeypatch.setattr("taskspec.serving.calibration.measure_draft", lambda *_: 10.0)
+    told = invoke("calibrate", str(bundle), "--corpus", "prompts.jsonl", "--dry-run")
+    assert told.exit_code == 0, told.output
+    assert json.loads(file.read_text()) == before
+    done = invoke("calibrate", str(bundle), "--corpus", "prompts.jsonl")
+    assert done.exit_code == 0 and "1.00x" in done.output
+    plain = [{**task, "draft_length": 0} for task in before["tasks"]]
+    assert json.loads(file.read_text()) == {**before, "tasks": plain}
+    row = json.loads((recipe.parent / "prompts.jsonl").read_text().splitlines()[0])
+    prompt = row["messages"][-1]["content"]
+    assert "none (plain decoding)" in invoke("generate", str(bundle), prompt, "--stats").output
