@@ -38,7 +38,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     return set_costs
 
 
-@pytest.mark.parametrize(("draft", "length"), [(0.0, 4), (0.1, 3), (0.2, 2), (0.4, 1), (0.7, 0)])
+@pytest.mark.parametrize(("draft", "length"), [(0.0, 4), (0.05, 3), (0.2, 2), (0.4, 1), (0.7, 0)])
 def test_the_dearer_a_draft_the_shorter(machine: Any, draft: float, length: int) -> None:
     machine((1.0, 1.0, 1.0, 1.0, 1.0), draft)
     (found,) = calibrate(bundle(TASK), REQUEST)
