@@ -486,7 +486,8 @@ void run_pass(const Decoder* decoder, const Pass* pass) {
 
 namespace {
 
-// The state that the next token of each row of `pass` comes from, once a token was drafted.
+// Puts what the decoder reads of each row's newest token into the residual; a fused one reads the
+// state before it, too, which `pass` holds.
 void read_drafted(const Decoder& d, const Drafting& draft, const Pass& pass, const int64_t* tokens,
                   Scratch& scratch) {
   if (!draft.fusion.data) {

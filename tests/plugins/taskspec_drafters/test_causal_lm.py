@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -262,8 +263,32 @@ def test_a_model_with_another_tokenizer_is_refused(
         CausalLM.build(llama, NONE, CausalLMOptions(model=str(stranger)))
 
 
-@pytest.mark.parametrize("options", [{"layers": 0}, {"vocabulary": -1}])
-def test_impossible_options_are_refused(options: dict[str, int]) -> None:
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(1.0)], ids=["greedy", "sampled"])
+def test_a_draft_ends_before_it_is_less_likely_than_wanted_to_stand(
+    target: LanguageModel, sampling: Sampling
+) -> None:
+    free = CausalLM.build(target, NONE, CausalLMOptions(layers=3, vocabulary=24))
+    texts, wholes, chances = [text(n) for n in range(5, 15)], [], []
+    for row, read in enumerate(texts):
+        free.start(row, read, sampling)
+        wholes.append(proposed(free.propose([row], [6], noise(1, 6, row))))
+        known = [[*read, *wholes[-1][:place]] for place in range(6)]
+        highest = [next_logits(free, each).softmax(-1).max().item() for each in known]
+        chances.append([math.prod(highest[: place + 1]) for place in range(6)])
+    least = 1.001 * sorted(each[2] for each in chances)[5]
+    ending = CausalLM(CausalLMOptions(stop_below=least), free.module, free.vocabulary)
+    lengths = set()
+    for row, read in enumerate(texts):
+        ending.start(row, read, sampling)
+        found = proposed(ending.propose([row], [6], noise(1, 6, row)))
+        expected = next((i for i, chance in enumerate(chances[row]) if chance < least), 6)
+        assert found == wholes[row][:expected]
+        lengths.add(expected)
+    assert len(lengths) > 1
+
+
+@pytest.mark.parametrize("options", [{"layers": 0}, {"vocabulary": -1}, {"stop_below": 1.0}])
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         CausalLMOptions(**options)
 

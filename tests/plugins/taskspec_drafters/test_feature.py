@@ -494,7 +494,8 @@ def test_it_says_that_it_needs_the_targets_states(llama: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [{"vocabulary": -1}, {"rollout_steps": 0}, {"feature_noise": -0.1}]
+    "option",
+    [{"vocabulary": -1}, {"rollout_steps": 0}, {"feature_noise": -0.1}, {"stop_below": -0.1}],
 )
 def test_options_out_of_range_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(option))} "):
