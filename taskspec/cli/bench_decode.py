@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taskspec.cli.held_out import held_out_prompts
+from taskspec.cli.other_engines import ASSISTED_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
 
     from taskspec.evaluation.bench_decode import DecodeBench
-    from taskspec.evaluation.bench_engines import Generate
-    from taskspec.serving.bundle import Bundle
-
-OTHERS = ("transformers", "llama.cpp", "openvino")
 
 
 def decode(
@@ -29,11 +25,19 @@ def decode(
     count: Annotated[int, typer.Option(help="Prompts, spread over the tasks.", min=1)] = 40,
     tokens: Annotated[int, typer.Option(help="Tokens of every answer.", min=2)] = 128,
     repeats: Annotated[int, typer.Option(help="Rounds; medians count.", min=1)] = 3,
+    batches: Annotated[
+        str, typer.Option(help="Numbers of prompts to answer together, too, by commas.")
+    ] = "",
     against: Annotated[
         str, typer.Option(help="Other engines, by commas; an empty text for none.")
-    ] = ",".join(OTHERS),
+    ] = "transformers,llama.cpp,openvino",
+    python: Annotated[
+        list[str] | None,
+        typer.Option(help="ENGINE=INTERPRETER that has it, or a script that runs one."),
+    ] = None,
     assistant: Annotated[
-        str | None, typer.Option(help="A draft for transformers' assisted generation.")
+        str | None,
+        typer.Option(help="A draft of the bundle over the whole vocabulary, for all that take it."),
     ] = None,
     gguf: Annotated[
         Path | None, typer.Option(help="The target's weights as a GGUF file.", exists=True)
@@ -43,99 +47,55 @@ def decode(
 ) -> None:
     """Decoding speed: plain, routed, every draft, and other engines on the same weights.
 
-    All ways answer each prompt in turn, at batch 1, greedily, with exactly as many tokens. For
-    other engines, install transformers (it is), xllamacpp (llama.cpp) or openvino-genai.
+    All ways answer each prompt in turn, at batch 1, greedily, with exactly as many tokens; other
+    engines do so in processes of their own. They are transformers, llama.cpp (install xllamacpp),
+    openvino (openvino-genai), vllm, and flashspec with an assistant.
 
     Examples:
 
-        taskspec bench decode runs/quickstart/bundle
+        taskspec bench decode runs/quickstart/bundle --batches 8
 
         taskspec bench decode runs/quickstart/bundle --corpus my-prompts.jsonl --against ""
+
+        taskspec bench decode runs/quickstart/bundle --against vllm --python vllm=vllm/bin/python
     """
     from rich.console import Console
     from rich.progress import Progress
 
-    from taskspec.evaluation.bench_decode import bench_decode
+    from taskspec.cli.other_engines import other_engines
+    from taskspec.evaluation.bench_decode import BenchPlan, bench_decode
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle
 
     console = Console()
+    sizes = _sizes(batches)
     loaded = load_bundle(bundle, default_registry())
     prompts = held_out_prompts(loaded, corpus, count, tokens, seed)
-    others = _others(loaded, against, assistant, gguf, console)
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("answering", total=len(prompts) * repeats)
-        found = bench_decode(
-            loaded, prompts, tokens, repeats, others, lambda _: progress.advance(bar)
+    with tempfile.TemporaryDirectory() as scratch:
+        others = other_engines(
+            loaded, against, python or [], assistant, gguf, Path(scratch), console
         )
+        draft = None if assistant is None else (assistant, ASSISTED_LENGTH)
+        plan = BenchPlan(tokens, repeats, sizes, others, draft)
+        with Progress(console=console, transient=True) as progress:
+            total = len(prompts) * repeats + 2 * len(sizes) * repeats
+            bar = progress.add_task("answering", total=total)
+            found = bench_decode(loaded, prompts, plan, lambda: progress.advance(bar))
     _show(found, console)
     if out is not None:
         _write(found, out)
 
 
-def _others(
-    bundle: Bundle, against: str, assistant: str | None, gguf: Path | None, console: Console
-) -> dict[str, Callable[[], Generate]]:
-    """Loaders of the engines that are wanted and there."""
-    import importlib.util
-
+def _sizes(batches: str) -> list[int]:
     from taskspec.errors import TaskSpecError
 
-    wanted = [name.strip() for name in against.split(",") if name.strip()]
-    unknown = sorted(set(wanted) - set(OTHERS))
-    if unknown:
-        raise TaskSpecError(
-            f"--against: unknown engine '{unknown[0]}'; choose among {', '.join(OTHERS)}"
-        )
-    found: dict[str, Callable[[], Generate]] = {}
-    if "transformers" in wanted:
-        found |= _transformers(bundle, assistant)
-    modules = {"llama.cpp": "xllamacpp", "openvino": "openvino_genai"}
-    for name in wanted:
-        module = modules.get(name)
-        if module is not None and importlib.util.find_spec(module) is None:
-            console.print(f"{name} is left out: pip install {module.replace('_', '-')}")
-        elif module is not None:
-            found |= _gguf_readers(bundle, name, gguf, console)
-    return found
-
-
-def _transformers(bundle: Bundle, folder: str | None) -> dict[str, Callable[[], Generate]]:
-    from taskspec.evaluation.bench_engines import assistant, transformers_generate
-
-    target = bundle.target
-    found: dict[str, Callable[[], Generate]] = {
-        "transformers": lambda: transformers_generate(target),
-        "transformers, prompt lookup 4": lambda: transformers_generate(
-            target, prompt_lookup_num_tokens=4
-        ),
-    }
-    if folder is not None:
-        found["transformers, assisted 4"] = lambda: transformers_generate(
-            target, assistant_model=assistant(folder, target, 4)
-        )
-    return found
-
-
-def _gguf_readers(
-    bundle: Bundle, name: str, given: Path | None, console: Console
-) -> dict[str, Callable[[], Generate]]:
-    import torch
-
-    from taskspec.evaluation.bench_engines import llama_cpp_generate, openvino_generate
-    from taskspec.evaluation.bench_gguf import at_precision, catalog_gguf
-
-    source = given or catalog_gguf(bundle.manifest.target)
-    if source is None:
-        console.print(f"{name} is left out: give the target's weights with --gguf FILE")
-        return {}
-    threads = torch.get_num_threads()
-    if name == "openvino":
-        return {"openvino, f16": lambda: openvino_generate(at_precision(source, "f16"), threads)}
-    return {
-        "llama.cpp, bf16": lambda: llama_cpp_generate(at_precision(source, "bf16"), threads),
-        f"llama.cpp, {source.stem.rpartition('.')[2]}": lambda: llama_cpp_generate(source, threads),
-    }
+    try:
+        sizes = [int(each) for each in batches.split(",") if each.strip()]
+    except ValueError:
+        sizes = [0]
+    if any(size < 2 for size in sizes):
+        raise TaskSpecError(f"--batches: '{batches}' is no list of numbers above 1, such as 4,8,32")
+    return sizes
 
 
 def _show(found: DecodeBench, console: Console) -> None:
@@ -154,7 +114,20 @@ def _show(found: DecodeBench, console: Console) -> None:
             model = (cost.draft_ratio, cost.verify_ratio, cost.predicted, cost.efficiency)
             cells = (f"{figure:.2f}" for figure in observed + model)
             costs.add_row(each.name, str(cost.draft_length), *cells)
-    for table in (speeds, costs):
+    several = Table(
+        "prompts at once", "plain tokens/s", "over one", "routed", "over plain", "differ"
+    )
+    for batch in found.batches:
+        low, high = batch.routed_range
+        several.add_row(
+            str(batch.rows),
+            f"{batch.plain:.1f}",
+            f"{batch.plain_ratio:.2f}",
+            f"{batch.routed:.1f}",
+            f"{batch.routed_ratio:.2f} ({low:.2f}-{high:.2f})",
+            str(batch.differing),
+        )
+    for table in (speeds, costs, *([several] if found.batches else [])):
         console.print(table)
     steady = next(each.steady_ratio for each in found.methods if each.name == "routed")
     without = "" if steady is None else f" (routed without them {steady:.2f})"

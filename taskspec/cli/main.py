@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from taskspec import __version__
+from taskspec.cli.answer import answer
 from taskspec.cli.bench import bench
 from taskspec.cli.calibrate import calibrate
 from taskspec.cli.certify import certify
@@ -124,6 +125,7 @@ COMMANDS = (
     new_plugin,
     models,
     generate,
+    answer,
     calibrate,
     certify,
 )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from taskspec.decoding.cached_model import CachedModel
@@ -97,10 +98,25 @@ def acceptance_curve(
     )
 
 
+def mean_curve(curves: Sequence[AcceptanceCurve]) -> AcceptanceCurve:
+    """The mean of several tasks' curves, over the lengths that all have."""
+
+    def mean(parts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+        return tuple(statistics.fmean(each) for each in zip(*parts, strict=False))
+
+    return AcceptanceCurve(
+        mean([each.block_efficiency for each in curves]),
+        mean([each.mean_drafted for each in curves]),
+        mean([each.mean_attempts for each in curves]),
+    )
+
+
 def measure_target(
     model: CachedModel, prompt: Sequence[int], most_tokens: int, repeats: int = 15
 ) -> TargetCost:
     """Time target passes, head included, after a prompt; interleaved over the token counts.
+
+    Beyond 16 tokens not every count is timed; those between lie on a line.
 
     Args:
         model: The target as an idle engine runs it.
@@ -111,7 +127,7 @@ def measure_target(
     tokens = torch.tensor([list(prompt)], device=model.device)
     model.forward([0], tokens)
     length = model.length(0)
-    widths = range(1, most_tokens + 1)
+    widths = _widths(most_tokens)
     times: dict[int, list[float]] = {width: [] for width in widths}
     with torch.inference_mode():
         for repeat in range(repeats + 1):
@@ -123,7 +139,20 @@ def measure_target(
                     times[width].append(_now(model.device) - started)
                 model.rollback(0, length)
     model.rollback(0, 0)
-    return TargetCost(tuple(statistics.median(times[width]) for width in widths))
+    known = [statistics.median(times[width]) for width in widths]
+    between = np.interp(range(1, most_tokens + 1), widths, known)
+    return TargetCost(tuple(float(seconds) for seconds in between))
+
+
+def _widths(most: int) -> list[int]:
+    """Token counts worth timing: each at first, then by steps of eight, then of an eighth."""
+    widths = list(range(1, min(most, _EACH) + 1))
+    while widths[-1] < most:
+        widths.append(min(most, widths[-1] + max(8, widths[-1] // 8)))
+    return widths
+
+
+_EACH = 16
 
 
 def measure_draft(

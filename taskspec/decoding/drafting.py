@@ -54,13 +54,20 @@ class Drafts:
             )
 
 
-def draft_batch(rows: Sequence[Row], drafters: Mapping[str, Drafter], target: Target) -> Drafts:
-    """Let each row's drafter propose; rows without one propose nothing."""
-    if not any(row.draft_length for row in rows):
+def draft_batch(
+    rows: Sequence[Row],
+    drafters: Mapping[str, Drafter],
+    target: Target,
+    limits: Sequence[int] | None = None,
+) -> Drafts:
+    """Let each row's drafter propose, up to the row's limit; rows without one propose nothing."""
+    wanted = [row.draft_length for row in rows]
+    if limits is not None:
+        wanted = [min(pair) for pair in zip(wanted, limits, strict=True)]
+    if not any(wanted):
         noise = torch.stack([row.noise(1) for row in rows]).to(target.device)
         none = torch.zeros(len(rows), 0, dtype=torch.int64, device=target.device)
         return Drafts(none, none.new_zeros(len(rows)), None, noise)
-    wanted = [row.draft_length for row in rows]
     draft_noise = [row.noise(count) for row, count in zip(rows, wanted, strict=True)]
     proposals = {
         name: (indices, _propose(drafters[name], rows, indices, wanted, draft_noise))

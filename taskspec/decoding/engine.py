@@ -14,6 +14,7 @@ from torch import Tensor
 
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.drafting import Drafts, draft_batch
+from taskspec.decoding.pacing import Pace
 from taskspec.decoding.records import Generation, Request, StepRecord
 from taskspec.decoding.row import Row
 from taskspec.decoding.sampling import probabilities_per_row, sample
@@ -61,6 +62,7 @@ class Engine:
         batch_size: int = 1,
         on_emit: Emit | None = None,
         on_finish: Finish | None = None,
+        pace: Pace | None = None,
     ) -> list[Generation]:
         """Answer requests, `batch_size` at a time, admitting a new one whenever a row ends.
 
@@ -69,6 +71,8 @@ class Engine:
             batch_size: Rows decoded together.
             on_emit: Called with the request id and its new tokens after every pass.
             on_finish: Called with every generation as soon as it is done.
+            pace: Shortens drafts where rows that share a pass make long ones cost more than they
+                bring; None drafts as far as every request asks.
 
         Returns:
             One generation per request, in the order of the requests.
@@ -79,14 +83,18 @@ class Engine:
         for request in requests:
             self._check(request)
         done = {}
-        for result in self._run(requests, batch_size, on_emit):
+        for result in self._run(requests, batch_size, on_emit, pace):
             done[result.id] = result
             if on_finish is not None:
                 on_finish(result)
         return [done[request.id] for request in requests]
 
     def _run(
-        self, requests: Sequence[Request], batch_size: int, on_emit: Emit | None
+        self,
+        requests: Sequence[Request],
+        batch_size: int,
+        on_emit: Emit | None,
+        pace: Pace | None,
     ) -> Iterator[Generation]:
         queue = deque(requests)
         slots = list(range(batch_size))[::-1]
@@ -101,7 +109,7 @@ class Engine:
                     self._prefill(admitted)
                     active = sorted([*active, *admitted], key=lambda row: row.slot)
                 else:
-                    self._step(active)
+                    self._step(active, pace)
                 for row in active:
                     new = row.tokens[before.get(id(row), 0) :]
                     if on_emit is not None and new:
@@ -141,7 +149,7 @@ class Engine:
         noise = torch.cat([row.noise(1) for row in rows]).to(probs.device)
         first = sample(probs, noise).tolist()
         if self.keep_hidden:
-            self._keep(rows, last[:, None], logits, [1] * len(rows))
+            self._keep(rows, last[:, None], logits.float().logsumexp(-1), [1] * len(rows))
         for index, row in enumerate(rows):
             row.emit([first[index]])
             choice = row.request.draft
@@ -157,29 +165,32 @@ class Engine:
                 )
 
     @torch.inference_mode()
-    def _step(self, rows: list[Row]) -> None:
+    def _step(self, rows: list[Row], pace: Pace | None) -> None:
         """Draft, verify, commit once for every active row."""
-        drafts = draft_batch(rows, self.drafters, self.target)
+        limits = None if pace is None else pace.lengths([row.request.draft for row in rows])
+        drafts = draft_batch(rows, self.drafters, self.target, limits)
         pending = torch.tensor([[row.tokens[-1]] for row in rows], device=self.target.device)
         tokens = torch.cat([pending, drafts.tokens], dim=1)  # [B, 1 + K]
-        slots = [row.slot for row in rows]
-        states = self.model.forward(slots, tokens, None, self.hidden_layers)  # [B, 1 + K, H..]
+        slots, counts = [row.slot for row in rows], [1 + n for n in drafts.lengths.tolist()]
+        states = self.model.forward(slots, tokens, counts, self.hidden_layers)  # [B, 1 + K, H..]
         hidden = states[..., : self.target.hidden_size]
-        logits = self.model.head(hidden)  # [B, 1 + K, V]
-        verdict = self._verify(rows, drafts, logits)
+        places = torch.arange(tokens.shape[1], device=self.target.device)
+        real = places <= drafts.lengths[:, None]
+        logits = self.model.head(hidden[real])  # [sum of counts, V]
+        verdict = self._verify(rows, drafts, logits, real)
         emitted = self._commit(rows, drafts, verdict)
         if self.keep_hidden:
-            self._keep(rows, hidden, logits, emitted)
+            self._keep(rows, hidden, _padded(logits.float().logsumexp(-1), real), emitted)
         extra = self._extra(states) if len(self.hidden_layers) > 1 else None
         drafts.commit(rows, self.drafters, emitted, extra)
 
-    def _verify(self, rows: Sequence[Row], drafts: Drafts, logits: Tensor) -> Verdict:
-        """Which drafted tokens stand, given the target's logits [B, 1 + K, V]."""
+    def _verify(self, rows: Sequence[Row], drafts: Drafts, logits: Tensor, real: Tensor) -> Verdict:
+        """Which drafted tokens stand, given the target's logits [N, V] at the real positions."""
         samplings = [row.request.sampling for row in rows]
         if all(sampling.greedy for sampling in samplings):
-            best, size = logits.argmax(-1), logits.shape[-1]
+            best, size = _padded(logits.argmax(-1), real), logits.shape[-1]
             return self.verifier.verify_greedy(drafts.tokens, drafts.lengths, best, size)
-        probs = probabilities_per_row(logits, samplings)
+        probs = probabilities_per_row(_padded(logits, real), samplings)
         return self.verifier.verify(
             drafts.tokens, drafts.lengths, drafts.probs, probs, drafts.verify_noise
         )
@@ -198,10 +209,10 @@ class Engine:
         return emitted
 
     def _keep(
-        self, rows: Sequence[Row], hidden: Tensor, logits: Tensor, counts: Sequence[int]
+        self, rows: Sequence[Row], hidden: Tensor, normalizers: Tensor, counts: Sequence[int]
     ) -> None:
-        """Keep the states [B, n, H] behind each row's first counts[b] emitted tokens."""
-        states, normalizers = hidden.cpu(), torch.logsumexp(logits.float(), dim=-1).cpu()
+        """Keep states [B, n, H] and normalizers [B, n] behind each row's counts[b] tokens."""
+        states, normalizers = hidden.cpu(), normalizers.cpu()
         for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
             row.hidden.append(states[index, :count].clone())
             row.log_normalizer.append(normalizers[index, :count].clone())
@@ -230,3 +241,12 @@ class Engine:
                 f"request {request.id}: verifier '{self.verifier.name}' is for greedy decoding "
                 "only; use temperature 0 or another verifier, such as 'rejection'"
             )
+
+
+def _padded(values: Tensor, real: Tensor) -> Tensor:
+    """Values [N, ...] of the true positions of `real` [B, T] at their places, zeros elsewhere."""
+    if len(values) == real.numel():
+        return values.view(*real.shape, *values.shape[1:])
+    padded = values.new_zeros(*real.shape, *values.shape[1:])
+    padded[real] = values
+    return padded

@@ -7,20 +7,24 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from taskspec.corpus.answers import is_looping
 from taskspec.decoding.cost import TargetCost, measure_target
+from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
+from taskspec.evaluation.bench_batches import BatchSpeed, bench_batches
 from taskspec.evaluation.bench_cost import Cost, measure_bandwidth, model_cost, pass_bytes
-from taskspec.evaluation.bench_engines import Generate
+from taskspec.evaluation.bench_engines import EnginePlan, OtherEngine
 from taskspec.evaluation.metrics import acceptance_rate, block_efficiency
 from taskspec.evaluation.statistics import Interval, Speeds, speedup_interval
 from taskspec.serving.bundle import Bundle
 
 PLAIN, ROUTED = "plain", "routed"
+_REST = 0.3
 _RESAMPLES = 10_000
 
 
@@ -80,6 +84,8 @@ class DecodeBench:
         looping: Share of answers that loop (metrics.md).
         tokens: Tokens of each answer.
         prompts: Ids of the prompts.
+        batches: Several prompts at a time.
+        versions: Versions of the other engines, by method.
     """
 
     methods: tuple[MethodSpeed, ...]
@@ -91,6 +97,8 @@ class DecodeBench:
     looping: float
     tokens: int
     prompts: tuple[str, ...]
+    batches: tuple[BatchSpeed, ...]
+    versions: Mapping[str, str]
 
     @property
     def roofline(self) -> float:
@@ -111,58 +119,76 @@ class _Answered:
 _Answer = Callable[[BenchPrompt], _Answered]
 
 
+@dataclass(frozen=True)
+class BenchPlan:
+    """What to measure.
+
+    Attributes:
+        tokens: Tokens of each answer, whatever ends come.
+        repeats: Times each way answers each prompt; medians count.
+        batches: Numbers of prompts to answer together, after one at a time.
+        others: Other engines, by the name of the method.
+        assistant: One of the bundle's drafts and how far it drafts, to set our own engine beside
+            others that use the same draft.
+    """
+
+    tokens: int
+    repeats: int
+    batches: Sequence[int] = ()
+    others: Mapping[str, EnginePlan] = field(default_factory=dict)
+    assistant: tuple[str, int] | None = None
+
+
 def bench_decode(
     bundle: Bundle,
     prompts: Sequence[BenchPrompt],
-    tokens: int,
-    repeats: int,
-    others: Mapping[str, Callable[[], Generate]],
-    on_done: Callable[[str], None],
+    plan: BenchPlan,
+    on_done: Callable[[], None],
 ) -> DecodeBench:
     """Answer every prompt in every way, `repeats` times, ways taking turns at each prompt.
 
     Args:
         bundle: Target, drafts and router; drafts run at the lengths they were assigned with.
         prompts: What to answer, greedily.
-        tokens: Tokens of each answer, whatever ends come.
-        repeats: Times each way answers each prompt; medians count.
-        others: Loaders of other engines, by name.
-        on_done: Told after each prompt.
+        plan: How, how often, and beside what.
+        on_done: Told after each prompt of each repeat, and after each pass in batches.
+
+    Raises:
+        TaskSpecError: When another engine cannot run here.
     """
-    lengths = _draft_lengths(bundle)
-    longest = max((*lengths.values(), 1))
+    tokens, lengths = plan.tokens, _draft_lengths(bundle)
     sample = max((prompt.ids for prompt in prompts), key=len)
-    cost = measure_target(bundle.engine.model, sample, longest + 1)
+    cost = measure_target(bundle.engine.model, sample, max((*lengths.values(), 1)) + 1)
     bandwidth = measure_bandwidth()
-    ways: dict[str, _Answer] = {PLAIN: _ours(bundle, tokens, lambda _: None)}
-    ways[ROUTED] = _ours(bundle, tokens, lambda prompt: _routed(bundle, prompt))
+    ways = {
+        PLAIN: _ours(bundle.engine, tokens, lambda _: None),
+        ROUTED: _ours(bundle.engine, tokens, lambda prompt: _routed(bundle, prompt)),
+    }
     for name, length in lengths.items():
-        ways[name] = _ours(bundle, tokens, lambda _, n=name, k=length: bundle.pool.choice(n, k))  # type: ignore[misc]
+        ways[name] = _always(bundle.engine, tokens, bundle.pool.choice(name, length))
+    if plan.assistant is not None:
+        name, length = plan.assistant
+        choice = bundle.pool.choice(name, length)
+        ways[f"{name}, {length} tokens"] = _always(bundle.engine, tokens, choice)
     for answer in ways.values():
         answer(prompts[0])
     memory = _peak_memory()
-    for name, load in others.items():
-        ways[name] = _theirs(load(), tokens)
-        ways[name](prompts[0])
-    found = _take_turns(ways, prompts, repeats, on_done)
+    with ExitStack() as engines:
+        versions = {}
+        for name, other in plan.others.items():
+            engine = engines.enter_context(OtherEngine(other))
+            ways[name], versions[name] = _theirs(engine, tokens), engine.version
+            ways[name](prompts[0])
+        found = _take_turns(ways, prompts, plan.repeats, on_done)
     overhead = _overhead(found[PLAIN], cost)
-    costs = {}
-    for name, length in lengths.items():
-        choice = bundle.pool.choice(name, length)
-        assert choice is not None
-        costs[name] = model_cost(
-            bundle.pool.drafters[choice.draft],
-            choice,
-            bundle.target,
-            cost,
-            prompts[0].ids,
-            _steps(found[name]),
-            overhead,
-            _decode_seconds(found[PLAIN]) / _decode_seconds(found[name]),
-        )
+    costs = {
+        name: _cost(bundle, name, length, found, cost, prompts[0].ids, overhead)
+        for name, length in lengths.items()
+    }
     loops = [is_looping(answers[0].tokens) for answers in found[PLAIN]]
+    methods = tuple(_speed(name, found, prompts, tokens, loops, costs.get(name)) for name in ways)
     return DecodeBench(
-        tuple(_speed(name, found, prompts, tokens, loops, costs.get(name)) for name in ways),
+        methods,
         overhead,
         cost.seconds,
         bandwidth,
@@ -171,6 +197,57 @@ def bench_decode(
         sum(loops) / len(loops),
         tokens,
         tuple(prompt.id for prompt in prompts),
+        _batches(bundle, prompts, plan, methods[0], found[PLAIN], on_done),
+        versions,
+    )
+
+
+def _cost(
+    bundle: Bundle,
+    name: str,
+    length: int,
+    found: Mapping[str, list[list[_Answered]]],
+    cost: TargetCost,
+    prompt: Sequence[int],
+    overhead: float,
+) -> Cost:
+    choice = bundle.pool.choice(name, length)
+    assert choice is not None
+    return model_cost(
+        bundle.pool.drafters[choice.draft],
+        choice,
+        bundle.target,
+        cost,
+        prompt,
+        _steps(found[name]),
+        overhead,
+        _decode_seconds(found[PLAIN]) / _decode_seconds(found[name]),
+    )
+
+
+def _batches(
+    bundle: Bundle,
+    prompts: Sequence[BenchPrompt],
+    plan: BenchPlan,
+    plain: MethodSpeed,
+    answers: Sequence[Sequence[_Answered]],
+    on_done: Callable[[], None],
+) -> tuple[BatchSpeed, ...]:
+    if not plan.batches:
+        return ()
+    requests = [Request(each.id, each.ids, plan.tokens, ignore_eos=True) for each in prompts]
+    return bench_batches(
+        bundle,
+        requests,
+        [
+            replace(request, draft=_routed(bundle, prompt))
+            for request, prompt in zip(requests, prompts, strict=True)
+        ],
+        plan.batches,
+        plan.repeats,
+        plain.tokens_per_second,
+        {each.id: own[0].tokens for each, own in zip(prompts, answers, strict=True)},
+        on_done,
     )
 
 
@@ -202,27 +279,30 @@ def _routed(bundle: Bundle, prompt: BenchPrompt) -> DraftChoice | None:
 
 
 def _ours(
-    bundle: Bundle, tokens: int, choose: Callable[[BenchPrompt], DraftChoice | None]
+    engine: Engine, tokens: int, choose: Callable[[BenchPrompt], DraftChoice | None]
 ) -> _Answer:
     def answer(prompt: BenchPrompt) -> _Answered:
         times: list[float] = []
         started = time.perf_counter()
         request = Request(prompt.id, prompt.ids, tokens, ignore_eos=True)
         request = replace(request, draft=choose(prompt))
-        done = bundle.engine.generate(
-            [request], on_emit=lambda *_: times.append(time.perf_counter())
-        )[0]
+        done = engine.generate([request], on_emit=lambda *_: times.append(time.perf_counter()))[0]
         ended = time.perf_counter()
         return _Answered(ended - started, times[0] - started, done.steps, done.tokens)
 
     return answer
 
 
-def _theirs(generate: Generate, tokens: int) -> _Answer:
+def _always(engine: Engine, tokens: int, choice: DraftChoice | None) -> _Answer:
+    return _ours(engine, tokens, lambda _: choice)
+
+
+def _theirs(engine: OtherEngine, tokens: int) -> _Answer:
     def answer(prompt: BenchPrompt) -> _Answered:
-        started = time.perf_counter()
-        wrote = generate(prompt.ids, tokens)
-        return _Answered((time.perf_counter() - started) * tokens / max(1, wrote))
+        seconds = engine.answer(prompt.ids, tokens)
+        # Thread pools spin for a while after their work, at the cost of whoever is next.
+        time.sleep(_REST)
+        return _Answered(seconds)
 
     return answer
 
@@ -231,7 +311,7 @@ def _take_turns(
     ways: Mapping[str, _Answer],
     prompts: Sequence[BenchPrompt],
     repeats: int,
-    on_done: Callable[[str], None],
+    on_done: Callable[[], None],
 ) -> dict[str, list[list[_Answered]]]:
     """Every way's answers to every prompt, `repeats` of each."""
     found: dict[str, list[list[_Answered]]] = {name: [[] for _ in prompts] for name in ways}
@@ -241,7 +321,7 @@ def _take_turns(
             turn = (index + repeat) % len(names)
             for name in names[turn:] + names[:turn]:
                 found[name][index].append(ways[name](prompt))
-            on_done(prompt.id)
+            on_done()
         gc.collect()
     return found
 

@@ -1,4 +1,4 @@
-"""Other engines on the same weights, prompts and token counts as ours.
+"""Other engines on the same weights, prompts and token counts as ours, each in its own process.
 
 None of them is a dependency: one that is not installed is left out and named.
 """
@@ -6,112 +6,141 @@ None of them is a dependency: one that is not installed is left out and named.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any, Self
 
-import torch
+from taskspec.errors import TaskSpecError
+from taskspec.evaluation import bench_worker
 
-from taskspec.models.loading import LanguageModel
-from taskspec.models.quiet import quiet_transformers
+MODULES = {
+    "transformers": "transformers",
+    "llama.cpp": "xllamacpp",
+    "openvino": "openvino_genai",
+    "vllm": "vllm",
+    "flashspec": "flashspec",
+}
+"""The engines, by the module that has each."""
 
-Generate = Callable[[Sequence[int], int], int]
-"""Answers a prompt greedily with exactly so many tokens, whatever ends come; how many it wrote."""
 
+@dataclass(frozen=True)
+class EnginePlan:
+    """One way another engine answers.
 
-def transformers_generate(target: LanguageModel, **settings: Any) -> Generate:
-    """`generate` of transformers, with its own speculation where the settings ask for it.
-
-    Args:
-        target: The model.
-        settings: `assistant_model` or `prompt_lookup_num_tokens`.
+    Attributes:
+        engine: Its name in `MODULES`.
+        settings: What `bench_worker` is told.
+        python: The interpreter that has it, or a script that runs one.
     """
-    model: Any = target.model
 
-    def generate(prompt: Sequence[int], tokens: int) -> int:
-        ids = torch.tensor([list(prompt)], device=target.device)
-        with quiet_transformers():
-            output = model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=tokens,
-                min_new_tokens=tokens if not settings else None,
-                do_sample=False,
-                eos_token_id=None,
-                pad_token_id=0,
-                **settings,
+    engine: str
+    settings: Mapping[str, Any]
+    python: str = sys.executable
+
+    @property
+    def installed(self) -> bool:
+        """Whether this interpreter has it; another one is asked when it starts."""
+        return self.python != sys.executable or find_spec(MODULES[self.engine]) is not None
+
+
+@dataclass
+class OtherEngine:
+    """An engine at work; a context manager that ends it.
+
+    Attributes:
+        version: Its distribution's version, once it runs.
+    """
+
+    plan: EnginePlan
+    version: str = ""
+    _process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    _noise: Any = field(default=None, repr=False)
+
+    def __enter__(self) -> Self:
+        """Start it.
+
+        Raises:
+            TaskSpecError: When it cannot run, with what it said.
+        """
+        # What it prints is kept for the message of a failure only.
+        self._noise = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        given = [self.plan.engine, json.dumps(dict(self.plan.settings))]
+        try:
+            self._process = subprocess.Popen(
+                [self.plan.python, bench_worker.__file__, *given],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._noise,
+                text=True,
+                encoding="utf-8",
+                # Its folder's modules would otherwise stand before the standard library's.
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
             )
-        return int(output.shape[1] - ids.shape[1])
+        except OSError as error:
+            raise TaskSpecError(
+                f"{self.plan.engine}: cannot run {self.plan.python}: {error}"
+            ) from None
+        said = self._hear()
+        if "error" in said:
+            self.close()
+            raise TaskSpecError(f"{self.plan.engine} cannot answer here: {said['error']}")
+        self.version = said["version"]
+        return self
 
-    return generate
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it."""
+        self.close()
+
+    def close(self) -> None:
+        """End the process, which ends by itself when nobody asks any more."""
+        if self._process is not None:
+            assert self._process.stdin is not None and self._process.stdout is not None
+            self._process.stdin.close()
+            try:
+                self._process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process.stdout.close()
+            self._process = None
+        self._noise.close()
+
+    def answer(self, prompt: Sequence[int], tokens: int) -> float:
+        """Seconds that it takes to answer a prompt with so many tokens.
+
+        Raises:
+            TaskSpecError: When it ends without an answer.
+        """
+        assert self._process is not None and self._process.stdin is not None
+        wish = {"prompt": list(prompt), "tokens": tokens}
+        self._process.stdin.write(json.dumps(wish) + "\n")
+        self._process.stdin.flush()
+        said = self._hear()
+        seconds: float = said["seconds"] * tokens / max(1, said["wrote"])
+        return seconds
+
+    def _hear(self) -> dict[str, Any]:
+        assert self._process is not None and self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._noise.seek(0)
+            last = self._noise.read().strip().splitlines()[-1:] or ["it said nothing"]
+            self.close()
+            raise TaskSpecError(f"{self.plan.engine} ended without an answer: {last[0]}")
+        said: dict[str, Any] = json.loads(line)
+        return said
 
 
-def assistant(folder: str, target: LanguageModel, draft_length: int) -> Any:
-    """A draft for transformers' assisted generation, which proposes `draft_length` each time."""
-    from taskspec.models.loading import load_language_model
-
-    dtype = str(target.dtype).removeprefix("torch.")
-    model: Any = load_language_model(folder, dtype, str(target.device)).model
-    config = model.generation_config
-    config.num_assistant_tokens = draft_length
-    config.num_assistant_tokens_schedule = "constant"
-    config.assistant_confidence_threshold = 0
-    config.eos_token_id = None
-    return model
-
-
-def llama_cpp_generate(file: Path, threads: int) -> Generate:
-    """llama.cpp by its Python binding xllamacpp.
-
-    Args:
-        file: A GGUF file.
-        threads: Threads.
-
-    Raises:
-        ImportError: When xllamacpp is not installed.
-    """
-    import xllamacpp
-
-    params: Any = xllamacpp.CommonParams()
-    params.model.path = str(file)
-    params.n_ctx, params.n_parallel = 4096, 1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.verbosity = -1
-    server: Any = xllamacpp.Server(params)
-
-    def generate(prompt: Sequence[int], tokens: int) -> int:
-        said: dict[str, Any] = {}
-
-        def note(reply: Any) -> bool:
-            said.update(json.loads(reply) if isinstance(reply, str | bytes) else reply)
-            return False
-
-        wish = {"prompt": list(prompt), "max_tokens": tokens, "ignore_eos": True}
-        server.handle_completions({**wish, "temperature": 0, "cache_prompt": False}, note)
-        return int(said["usage"]["completion_tokens"])
-
-    return generate
-
-
-def openvino_generate(file: Path, threads: int) -> Generate:
-    """OpenVINO GenAI on a GGUF file in float16.
-
-    Raises:
-        ImportError: When openvino-genai is not installed.
-    """
-    import numpy as np
-    import openvino
-    import openvino_genai
-
-    pipeline: Any = openvino_genai.LLMPipeline(str(file), "CPU", INFERENCE_NUM_THREADS=threads)
-
-    def generate(prompt: Sequence[int], tokens: int) -> int:
-        config: Any = openvino_genai.GenerationConfig()
-        config.max_new_tokens, config.ignore_eos, config.do_sample = tokens, True, False
-        ids = np.array([list(prompt)], dtype=np.int64)
-        inputs = openvino_genai.TokenizedInputs(
-            openvino.Tensor(ids), openvino.Tensor(np.ones_like(ids))
-        )
-        return len(pipeline.generate(inputs, config).tokens[0])
-
-    return generate
+_PATIENCE = 20.0
+"""Seconds that an engine has to end by itself."""

@@ -188,7 +188,7 @@ def load_language_model(source: str, dtype: str = "float32", device: str = "auto
 def _load(source: str, dtype: torch.dtype, device: torch.device) -> LanguageModel:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    place = _place(source)
+    place = model_place(source)
     try:
         config = AutoConfig.from_pretrained(place)
     except (OSError, ValueError) as error:
@@ -224,12 +224,13 @@ def load_tokenizer(source: str) -> Any:
 
     with quiet_transformers():
         try:
-            return AutoTokenizer.from_pretrained(_place(source))
+            return AutoTokenizer.from_pretrained(model_place(source))
         except (OSError, ValueError) as error:
             raise ModelError(_not_found(source, error)) from None
 
 
-def _place(source: str) -> Path | str:
+def model_place(source: str) -> Path | str:
+    """Where transformers finds a model: a catalog model's folder, fetched when it is not there."""
     return ensure_fetched(source) if source in CATALOG else source
 
 

@@ -121,7 +121,7 @@ class Answer:
         text: The answer.
         route: How the prompt was routed.
         generation: Token ids, steps and how it ended.
-        seconds: From routing to the last token.
+        seconds: From reading the prompt to the last token.
     """
 
     text: str
@@ -165,18 +165,36 @@ class Bundle:
             seed: Seed of the request's random generator.
             on_text: Called with each new piece of the answer as it is decoded.
         """
-        decode = self.manifest.decode
-        sampling = sampling or Sampling(decode["temperature"], decode["top_k"], decode["top_p"])
-        ids = self.target.chat_ids(messages, self.manifest.system)
         started = time.perf_counter()
-        prompt_text = "\n".join(m.content for m in messages if m.role != "system")
-        route = self.router.route(prompt_text)
-        choice = self.pool.choice(route.assignment.draft, route.assignment.draft_length)
-        request = Request("0", ids, max_new_tokens, sampling, seed, choice)
+        request, route = self.request("0", messages, max_new_tokens, sampling, seed)
         stream = _TextStream(self.target.tokenizer, on_text)
         generation = self.engine.generate([request], on_emit=lambda _, new: stream.push(new))[0]
         seconds = time.perf_counter() - started
         return Answer(stream.finish(), route, generation, seconds)
+
+    def request(
+        self,
+        name: str,
+        messages: Sequence[Message],
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+    ) -> tuple[Request, Route]:
+        """Route a conversation, and say how the engine is to answer it.
+
+        Args:
+            name: The request's id.
+            messages: As in `answer`, and so the rest.
+            max_new_tokens: The answer is cut there.
+            sampling: Logits processors; None takes the recipe's.
+            seed: Seed of the request's random generator.
+        """
+        decode = self.manifest.decode
+        sampling = sampling or Sampling(decode["temperature"], decode["top_k"], decode["top_p"])
+        ids = self.target.chat_ids(messages, self.manifest.system)
+        route = self.router.route("\n".join(m.content for m in messages if m.role != "system"))
+        choice = self.pool.choice(route.assignment.draft, route.assignment.draft_length)
+        return Request(name, ids, max_new_tokens, sampling, seed, choice), route
 
 
 class _TextStream:

@@ -7,13 +7,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from taskspec.decoding.cost import TargetCost, best_length, measure_draft, measure_target
+from taskspec.decoding.cost import (
+    AcceptanceCurve,
+    TargetCost,
+    best_length,
+    mean_curve,
+    measure_draft,
+    measure_target,
+)
 from taskspec.decoding.engine import Engine
-from taskspec.decoding.records import Request
+from taskspec.decoding.pacing import DraftPace, Pace
+from taskspec.decoding.records import DraftChoice, Request
 from taskspec.serving.bundle import Bundle
 from taskspec.serving.routing import Assignment
 
 _REPEATS = 3
+_PACE_REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -32,17 +41,59 @@ class Calibrated:
     predicted: float | None
 
 
-def measure_overhead(engine: Engine, request: Request, cost: TargetCost) -> float:
-    """o: what a plain step costs beyond the target pass, relative to that pass."""
-    seconds, steps = [], 0
+def measure_overhead(engine: Engine, request: Request, cost: TargetCost, rows: int = 1) -> float:
+    """o: what a plain step of so many rows costs beyond the target pass.
+
+    Args:
+        engine: Decodes the request.
+        request: A typical one; with one token only, nothing is known and o is 0.
+        cost: Target passes, over up to so many tokens as there are rows.
+        rows: Rows decoded together.
+
+    Returns:
+        The overhead, relative to a target pass over one token.
+    """
+    requests = [replace(request, id=str(row)) for row in range(rows)]
+    medians = []
     for repeat in range(_REPEATS + 1):
-        started = time.perf_counter()
-        steps = len(engine.generate([request])[0].steps)
-        if repeat:
-            seconds.append(time.perf_counter() - started)
-    if not steps:
+        times: dict[str, list[float]] = {each.id: [] for each in requests}
+
+        def note(name: str, _: Sequence[int], times: dict[str, list[float]] = times) -> None:
+            times[name].append(time.perf_counter())
+
+        engine.generate(requests, rows, on_emit=note)
+        steps = len(times["0"]) - 1
+        if steps and repeat:
+            medians.append((times["0"][-1] - times["0"][0]) / steps)
+    if not medians:
         return 0.0
-    return max(0.0, statistics.median(seconds) / (steps + 1) / cost.seconds[0] - 1)
+    return max(0.0, statistics.median(medians) / cost.seconds[0] - cost.verify_ratio(rows))
+
+
+def measure_pace(bundle: Bundle, request: Request, rows: int) -> Pace:
+    """What batches of a bundle's requests cost here, for choosing their draft lengths.
+
+    Args:
+        bundle: A loaded bundle.
+        request: A typical prompt, decoded plainly to measure the overhead.
+        rows: Most rows that will be decoded together.
+    """
+    chosen = (*bundle.manifest.tasks, bundle.manifest.fallback)
+    curves: dict[DraftChoice, list[AcceptanceCurve]] = {}
+    for each in chosen:
+        choice = bundle.pool.choice(each.draft, each.draft_length)
+        if choice is not None and each.curve is not None:
+            curves.setdefault(choice, []).append(each.curve)
+    longest = max((choice.draft_length for choice in curves), default=0)
+    model, prompt = bundle.engine.model, request.prompt
+    cost = measure_target(model, prompt, rows * (longest + 1), _PACE_REPEATS)
+    overhead = measure_overhead(bundle.engine, request, cost, rows)
+    drafts = {}
+    for choice, own in curves.items():
+        drafter = bundle.pool.drafters[choice.draft]
+        seconds = measure_draft(drafter, choice, bundle.target, prompt)
+        drafts[choice] = DraftPace(mean_curve(own), seconds)
+    return Pace(cost, overhead, drafts)
 
 
 def calibrate(bundle: Bundle, request: Request) -> tuple[Calibrated, ...]:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from taskspec.decoding.cost import AcceptanceCurve, TargetCost, acceptance_curve, best_length
+from taskspec.decoding.cached_model import CachedModel
+from taskspec.decoding.cost import (
+    AcceptanceCurve,
+    TargetCost,
+    acceptance_curve,
+    best_length,
+    mean_curve,
+    measure_target,
+)
 from taskspec.decoding.records import StepRecord
 
 COST = TargetCost(seconds=(0.10, 0.11, 0.13, 0.16))
@@ -65,3 +75,19 @@ def test_a_draft_that_proposes_nothing_promises_plain_speed_less_its_attempts() 
 def test_of_lengths_that_promise_as_much_the_shortest_is_best() -> None:
     assert best_length({1: 1.2, 2: 1.39, 3: 1.40, 4: 1.41, 6: 1.30}) == 2
     assert best_length({8: 1.5, 1: 1.0}) == 8
+
+
+def test_tasks_that_share_a_draft_share_its_mean_over_the_lengths_all_have() -> None:
+    sure = AcceptanceCurve((1.8, 2.4), (1, 2), (1, 2))
+    unsure = AcceptanceCurve((1.2, 1.4, 1.5), (0.5, 1, 1.5), (1, 2, 3))
+    mean = mean_curve([sure, unsure])
+    assert mean == AcceptanceCurve((1.5, 1.9), (0.75, 1.5), (1, 2))
+
+
+def test_passes_of_every_width_get_a_cost_and_leave_the_cache_empty(llama) -> None:
+    model = CachedModel(llama.model, llama.head)
+    cost = measure_target(model, (1, 2, 3), 40, repeats=2)
+    assert len(cost.seconds) == 40 and min(cost.seconds) > 0 and model.length(0) == 0
+    # Between 16 and 24 tokens nothing is timed.
+    steps = [b - a for a, b in itertools.pairwise(cost.seconds[15:24])]
+    assert steps == pytest.approx([steps[0]] * 8)

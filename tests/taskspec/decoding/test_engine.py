@@ -15,7 +15,9 @@ from taskspec_verifiers.greedy import Greedy
 from taskspec_verifiers.rejection import Rejection
 from torch import Tensor
 
+from taskspec.decoding.cost import TargetCost
 from taskspec.decoding.engine import Engine
+from taskspec.decoding.pacing import Pace
 from taskspec.decoding.records import DraftChoice, Generation, Request
 from taskspec.errors import DecodingError, PluginError
 from taskspec.interfaces import Drafter, Proposal, Sampling
@@ -82,6 +84,32 @@ def test_rows_of_one_batch_may_use_different_drafts_lengths_and_none(llama, near
     mixed = [replace(r, draft=c) for r, c in zip(requests(), choices, strict=True)]
     plain = Engine(llama, Greedy()).generate(requests())
     assert tokens(Engine(llama, Greedy(), drafters).generate(mixed, 6)) == tokens(plain)
+
+
+class Changing(Pace):
+    """Other draft lengths at every step."""
+
+    def __init__(self) -> None:
+        super().__init__(TargetCost((1.0,)), 0.0, {})
+        self.steps: list[list[int]] = []
+
+    def lengths(self, choices: Sequence[DraftChoice | None]) -> list[int]:
+        step = len(self.steps)
+        self.steps.append([(step + 2 * row) % 5 for row in range(len(choices))])
+        return self.steps[-1]
+
+
+def test_a_pace_shortens_drafts_and_changes_no_greedy_answer(target, near_draft):
+    plain = Engine(target, Greedy()).generate(requests())
+    pace = Changing()
+    engine = Engine(target, Greedy(), {"near": near_draft(target)})
+    drafted = engine.generate(requests(DraftChoice("near", 3)), batch_size=1, pace=pace)
+    assert tokens(drafted) == tokens(plain)
+    asked = [min(3, lengths[0]) for lengths in pace.steps]
+    took = [step.drafted for each in drafted for step in each.steps]
+    assert all(made <= limit for made, limit in zip(took, asked, strict=True)) and any(took)
+    together = engine.generate(requests(DraftChoice("near", 3)), batch_size=4, pace=Changing())
+    assert tokens(together) == tokens(plain)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0.7), Sampling(1.0, top_k=5), Sampling(1.3, 0, 0.8)])

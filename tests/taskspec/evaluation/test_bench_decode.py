@@ -10,7 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.errors import TaskSpecError
 from taskspec.evaluation.bench_decode import BenchPrompt, choose_prompts
+from taskspec.evaluation.bench_engines import EnginePlan, OtherEngine
+from taskspec.serving.bundle import read_manifest
 
 
 def prompts(counts: dict[str, int]) -> list[BenchPrompt]:
@@ -38,28 +41,78 @@ def invoke(*arguments: str) -> str:
 
 @pytest.fixture
 def bundle(write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    recipe = write_recipe()
+    recipe = write_recipe("kd")
     monkeypatch.chdir(recipe.parent)
-    invoke("run", recipe.name)
+    invoke("run", recipe.name, "draft.pool.small.options.vocabulary=0")
     return recipe.parent / "runs" / "tiny" / "bundle"
+
+
+def refused(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2, result.output
+    return " ".join(result.output.split())
 
 
 def test_every_way_answers_every_prompt(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "speed.json"
     common = ("bench", "decode", str(bundle), "--corpus", "prompts.jsonl", "--tokens", "6")
-    said = invoke(*common, "--count", "4", "--repeats", "2", "--against", "", "--out", str(out))
-    assert "roofline" in said
+    drafts = read_manifest(bundle).drafts
+    draft = next(each.name for each in drafts if each.plugin.use == "causal-lm")
+    settings = ("--count", "4", "--repeats", "2", "--batches", "3", "--assistant", draft)
+    said = invoke(*common, *settings, "--against", "transformers,vllm", "--out", str(out))
+    assert "roofline" in said and "vllm is left out: pip install vllm" in said
     found = json.loads(out.read_text())
-    names = [each["name"] for each in found["methods"]]
-    assert names[:2] == ["plain", "routed"] and len(names) == len(set(names))
-    assert found["methods"][0]["ratio"]["value"] == 1.0
+    methods = {each["name"]: each for each in found["methods"]}
+    assert len(methods) == len(found["methods"])
+    assert list(methods)[:2] == ["plain", "routed"] and f"{draft}, 4 tokens" in methods
+    others = {"transformers", "transformers, prompt lookup 4", "transformers, assisted 4"}
+    assert others == found["versions"].keys() and others < methods.keys()
+    assert methods["plain"]["ratio"]["value"] == 1.0
     assert len(found["prompts"]) == 4 and all("test" in name for name in found["prompts"])
-    for each in found["methods"]:
+    for name, each in methods.items():
         assert set(each["by_task"]) == {"low", "high"} and each["tokens_per_second"] > 0
-        assert each["block_efficiency"] >= 1
-    drafts = [each for each in found["methods"] if each["cost"] is not None]
-    assert drafts and all(each["cost"]["verify_ratio"] > 0 for each in drafts)
-    result = CliRunner().invoke(app, [*common, "--against", "magic"])
-    assert result.exit_code == 2 and "choose among transformers" in result.output
-    result = CliRunner().invoke(app, [*common[:-1], "250"])
-    assert result.exit_code == 2 and "fewer --tokens" in result.output
+        assert name in others or each["block_efficiency"] >= 1
+    costs = [each["cost"] for each in methods.values() if each["cost"] is not None]
+    assert costs and all(cost["verify_ratio"] > 0 for cost in costs)
+    (batch,) = found["batches"]
+    assert batch["rows"] == 3 and batch["differing"] == 0 and batch["plain"] > 0
+    assert batch["routed_range"][0] <= batch["routed_ratio"] <= batch["routed_range"][1]
+    assert "choose among transformers" in refused(*common, "--against", "magic")
+    assert "fewer --tokens" in refused(*common[:-1], "250")
+    assert "numbers above 1" in refused(*common, "--batches", "4,1")
+    assert draft in refused(*common, "--assistant", "none")
+
+
+def answering(python: Path, script: str) -> OtherEngine:
+    """An engine whose interpreter is a shell script."""
+    python.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    python.chmod(0o755)
+    return OtherEngine(EnginePlan("vllm", {"model": "m"}, str(python)))
+
+
+def test_another_interpreter_answers_and_its_noise_stays_away(tmp_path: Path) -> None:
+    replies = """echo loading >&2; echo '{"version": "1.2"}'
+    while read line; do echo '{"seconds": 2.0, "wrote": 8}'; done"""
+    with answering(tmp_path / "python", replies) as engine:
+        assert engine.version == "1.2"
+        assert engine.answer([1, 2], 8) == 2.0
+        assert engine.answer([1, 2], 16) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo 'no memory left' >&2; exit 1", "ended without an answer: no memory left"),
+        ("exit 1", "ended without an answer: it said nothing"),
+        ("""echo '{"error": "ImportError: vllm"}'""", "cannot answer here: ImportError: vllm"),
+    ],
+)
+def test_an_engine_that_cannot_run_says_why(tmp_path: Path, script: str, message: str) -> None:
+    with pytest.raises(TaskSpecError, match=message), answering(tmp_path / "python", script):
+        pass
+
+
+def test_an_interpreter_that_is_not_there_is_named() -> None:
+    engine = OtherEngine(EnginePlan("vllm", {}, "no/such/python"))
+    with pytest.raises(TaskSpecError, match="cannot run no/such/python"), engine:
+        pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,3 +70,25 @@ def test_what_is_not_known_stays(machine: Any) -> None:
     plain, unknown = Assignment("chat", None, 0), Assignment("sql", "lookup", 3)
     found = calibrate(bundle(plain, unknown), REQUEST)
     assert found == (Calibrated(plain, plain, 1.0), Calibrated(unknown, unknown, None))
+
+
+def test_overhead_is_what_steps_take_beyond_their_passes_prompts_left_out() -> None:
+    class Clocked:
+        """Emits its first token late, and each further one after a fixed time."""
+
+        def generate(self, requests: list[Request], rows: int, on_emit: Any) -> None:
+            assert len(requests) == rows == len({each.id for each in requests})
+            time.sleep(0.1)
+            for place in range(requests[0].max_new_tokens):
+                time.sleep(0.03 if place else 0.0)
+                for each in requests:
+                    on_emit(each.id, (1,))
+
+    engine: Any = Clocked()
+    cost = TargetCost((0.01, 0.012))
+    one = calibration.measure_overhead(engine, REQUEST, cost)
+    assert one >= 2 and one < calibration.measure_overhead(engine, REQUEST, TargetCost((0.005,)))
+    two = calibration.measure_overhead(engine, REQUEST, cost, rows=2)
+    assert two >= 3 - 1.2
+    single = replace(REQUEST, max_new_tokens=1)
+    assert calibration.measure_overhead(engine, single, cost) == 0.0

@@ -1,0 +1,101 @@
+"""`taskspec answer`: answer a file of prompts with a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from taskspec.serving.bundle import Answer
+
+
+def answer(
+    bundle: Annotated[Path, typer.Argument(help="The bundle folder of a finished run.")],
+    prompts: Annotated[Path, typer.Argument(help="Prompts, in the formats of a corpus.")],
+    out: Annotated[Path, typer.Argument(help="Where answers go, a JSON object a line.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded together.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Cut answers there.")] = 256,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0 is greedy; default: the recipe's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
+) -> None:
+    """Answer every prompt of a file, several at a time, each with its task's draft.
+
+    Answers are written as they are done. The same command again goes on where one was interrupted:
+    prompts whose ids have an answer already are left out.
+
+    Examples:
+
+        taskspec answer runs/quickstart/bundle prompts.jsonl answers.jsonl --batch-size 16
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from taskspec.corpus.readers import read_examples
+    from taskspec.evaluation.table import lossy_warning
+    from taskspec.interfaces import Sampling
+    from taskspec.registry import default_registry
+    from taskspec.serving.batches import answer_all
+    from taskspec.serving.bundle import load_bundle
+
+    examples = read_examples(prompts)
+    known = _answered(out)
+    missing = [each for each in examples if each.id not in known]
+    console = Console(stderr=True)
+    if known:
+        console.print(f"{len(examples) - len(missing)} of {len(examples)} prompts have an answer")
+    if not missing:
+        return
+    loaded = load_bundle(bundle, default_registry())
+    sampling = None
+    if temperature is not None:
+        decode = loaded.manifest.decode
+        sampling = Sampling(temperature, decode["top_k"], decode["top_p"])
+    with out.open("a", encoding="utf-8") as file, Progress(console=console) as progress:
+        bar = progress.add_task("answering", total=len(missing))
+
+        def write(name: str, given: Answer) -> None:
+            file.write(json.dumps(_row(name, given)) + "\n")
+            file.flush()
+            progress.advance(bar)
+
+        answer_all(loaded, missing, max_new_tokens, batch_size, sampling, seed, write)
+    verifier = loaded.engine.verifier
+    if not verifier.lossless:
+        typer.secho(lossy_warning(verifier.name), err=True, fg="red", bold=True)
+
+
+def _row(name: str, given: Answer) -> dict[str, Any]:
+    route = given.route
+    task = None if route.label is None else route.assignment.task
+    return {"id": name, "answer": given.text, "task": task, "finish": given.generation.finish}
+
+
+def _answered(out: Path) -> set[str]:
+    """Ids that have an answer; a last line that was cut off is taken away.
+
+    Raises:
+        ArtifactError: When the file holds anything else.
+    """
+    from taskspec.errors import ArtifactError
+
+    if not out.exists():
+        return set()
+    *lines, last = out.read_text(encoding="utf-8").split("\n")
+    try:
+        rows = [json.loads(line) for line in lines]
+        if any(row.keys() != _KEYS for row in rows) or not last.startswith(_START[: len(last)]):
+            raise ValueError
+    except (ValueError, AttributeError):
+        raise ArtifactError(f"{out} holds something else than answers; name another file") from None
+    if last:
+        out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return {row["id"] for row in rows}
+
+
+_KEYS = {"id", "answer", "task", "finish"}
+_START = '{"id": '
