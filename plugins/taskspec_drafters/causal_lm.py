@@ -11,8 +11,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from taskspec.decoding.at_once import DraftsAtOnce
 from taskspec.decoding.cached_model import CachedModel
-from taskspec.decoding.native.drafting import GreedyDrafting
 from taskspec.decoding.sampling import probabilities_per_row, sample
 from taskspec.decoding.writing import write_texts
 from taskspec.errors import ModelError
@@ -118,7 +118,7 @@ class CausalLM(NarrowedByTask):
         self._module = model
         self._adapted: dict[str, _Adapted] = {}
         self._running: dict[str | None, CachedModel] = {}
-        self._drafting: dict[str | None, GreedyDrafting] = {}
+        self._drafting: dict[str | None, DraftsAtOnce] = {}
         self._rows: dict[int, DraftText] = {}
 
     @classmethod

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from taskspec.decoding.at_once import DraftsAtOnce
 from taskspec.decoding.cached_model import CachedModel
-from taskspec.decoding.native.drafting import Fusion, GreedyDrafting
+from taskspec.decoding.native.drafting import Fusion
 from taskspec.decoding.native.linear import NativeLinear
 from taskspec.decoding.packing import packed
 from taskspec.decoding.sampling import probabilities_per_row, sample
@@ -60,7 +61,7 @@ class FeatureRows(CachedModel):
         self.embedding = network.get_input_embeddings()
         self.vocabulary = None if vocabulary is None else vocabulary.to(self.device)
         self.waiting: dict[int, _Waiting] = {}
-        self.drafting = self.greedy_drafting(self.vocabulary, self._native_fusion())
+        self.drafting = self.greedy_drafting(self.vocabulary, self._fused, self._native_fusion())
 
     def _native_fusion(self) -> Fusion | None:
         """The fusion as the kernels take it; None where they do not run."""
@@ -145,7 +146,7 @@ class FeatureRows(CachedModel):
         return tokens, lengths, probs
 
     def _draft_at_once(
-        self, drafting: GreedyDrafting, rows: Sequence[int], lengths: list[int], tokens: Tensor
+        self, drafting: DraftsAtOnce, rows: Sequence[int], lengths: list[int], tokens: Tensor
     ) -> None:
         """Draft rows' most likely tokens in one call, into tokens [B, K] and lengths."""
         mine = [index for index, length in enumerate(lengths) if length]

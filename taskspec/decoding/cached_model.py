@@ -8,6 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from taskspec.decoding.at_once import DraftsAtOnce
+from taskspec.decoding.fixed_shape import (
+    MOST_TOKENS,
+    FixedDrafting,
+    FixedPasses,
+    Inputs,
+    wants_fixed_shapes,
+)
 from taskspec.decoding.native.decoder import NativeDecoder
 from taskspec.decoding.native.drafting import Fusion, GreedyDrafting
 from taskspec.decoding.native.linear import NativeLinear
@@ -51,9 +59,14 @@ class CachedModel:
         )
         self.embed: nn.Module = untyped.get_input_embeddings()
         self.native = NativeDecoder.of(decoder, rows, length, int8)
+        self.fixed: FixedPasses | None = None
         if self.native is None:
             self.decoder = packed(decoder)
             self.cache = RowCache(self.config.num_hidden_layers, rows, length)
+            if wants_fixed_shapes(self.device):
+                self.fixed = FixedPasses(
+                    self.cache, self.device, self.config.hidden_size, self.dtype
+                )
 
     @property
     def lengths(self) -> list[int]:
@@ -112,7 +125,22 @@ class CachedModel:
                 return states[:, :, 0]
             order = [last, *earlier]
             return states[:, :, [order.index(layer) for layer in layers]].flatten(2)
-        window = self.cache.open(rows, embeddings.shape[1], self.device)
+        if self.fixed is not None and embeddings.shape[1] <= MOST_TOKENS:
+            states = self.fixed.append(
+                rows, embeddings, tuple(layers), lambda w, e: self._states(w, e, layers)
+            )
+        else:
+            window = self.cache.open(rows, embeddings.shape[1], self.device)
+            states = self._states(window, embeddings, layers)
+        for row, count in zip(rows, counts, strict=True):
+            self.cache.lengths[row] += count
+        return states
+
+    def _states(self, window: Window, embeddings: Tensor, layers: Sequence[int]) -> Tensor:
+        """Run transformers' decoder on embeddings [B, T, H] at a window of the cache."""
+        last = self.config.num_hidden_layers
+        earlier = set(layers) - {last}
+        self.cache.at(window)
         # Asked for earlier layers, transformers keeps all of them, by hooks that stay on the model.
         output = self.decoder(
             inputs_embeds=embeddings,
@@ -122,25 +150,36 @@ class CachedModel:
             use_cache=True,
             output_hidden_states=bool(earlier),
         )
-        for row, count in zip(rows, counts, strict=True):
-            self.cache.lengths[row] += count
         final: Tensor = output.last_hidden_state
-        if layers == [last]:
+        if list(layers) == [last]:
             return final
         kept = {layer: output.hidden_states[layer] for layer in earlier} | {last: final}
         return torch.cat([kept[layer] for layer in layers], dim=-1)
 
     def greedy_drafting(
-        self, vocabulary: Tensor | None, fusion: Fusion | None = None
-    ) -> GreedyDrafting | None:
-        """Several greedy tokens in one call, where the kernels can do it; else None.
+        self,
+        vocabulary: Tensor | None,
+        inputs: Inputs | None = None,
+        fusion: Fusion | None = None,
+    ) -> DraftsAtOnce | None:
+        """Several greedy tokens in one call, where the kernels or graphs can do it; else None.
 
         Args:
             vocabulary: int64 token ids of the head's columns; None for all tokens.
-            fusion: For a draft that reads states beside embeddings.
+            inputs: For a draft that reads states beside embeddings: what its decoder reads.
+            fusion: The same for the kernels; None where they cannot do it.
         """
+        if self.fixed is not None:
+            last = [self.config.num_hidden_layers]
+
+            def states(window: Window, embeddings: Tensor) -> Tensor:
+                return self._states(window, embeddings, last)
+
+            read = inputs or (lambda _, tokens: self.embed(tokens))
+            return FixedDrafting(self.fixed, states, self.head, read, vocabulary)
         if (
             self.native is None
+            or (inputs is not None and fusion is None)
             or not isinstance(self.head, NativeLinear)
             or self.head.bias is not None
             or type(self.embed) is not nn.Embedding

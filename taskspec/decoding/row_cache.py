@@ -24,12 +24,14 @@ class Window:
         row_index: int64 [B, 1], the same.
         positions: int64 [B, T], cache positions of the pass's tokens.
         end: Largest written position plus one; keys up to there are attended.
+        bound: Whether `end` is only a bound of that.
     """
 
     rows: tuple[int, ...]
     row_index: Tensor
     positions: Tensor
     end: int
+    bound: bool = False
 
     @property
     def contiguous(self) -> bool:
@@ -65,7 +67,7 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         window = self.window
         assert window is not None
         first, count = window.rows[0], len(window.rows)
-        if count == 1:
+        if count == 1 and not window.bound:
             start = window.end - states.shape[2]
             store[first, :, start : window.end] = states[0]
             return store[first : first + 1, :, : window.end]
@@ -132,6 +134,10 @@ class RowCache(Cache):
             width, device=device
         )
         window = Window(tuple(rows), row_index, positions, end)
+        self.at(window)
+        return window
+
+    def at(self, window: Window) -> None:
+        """Let the next pass write at a window, for which there is room."""
         for layer in self.row_layers:
             layer.window = window
-        return window

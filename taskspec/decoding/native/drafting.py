@@ -10,6 +10,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from taskspec.decoding.at_once import Drafted
 from taskspec.decoding.native.decoder import NativeDecoder
 from taskspec.decoding.native.library import address, kernels
 from taskspec.decoding.native.linear import NativeLinear, Weight
@@ -42,19 +43,6 @@ class Fusion:
     state_norm: Tensor
     token_norm: Tensor
     epsilon: float
-
-
-@dataclass(frozen=True)
-class Drafted:
-    """What rows drafted.
-
-    Attributes:
-        tokens: int64 [B, steps]; all but the last are in the cache.
-        counts: How many of its tokens each row's draft keeps.
-    """
-
-    tokens: Tensor
-    counts: tuple[int, ...]
 
 
 class GreedyDrafting:
@@ -90,18 +78,7 @@ class GreedyDrafting:
         steps: int,
         least: float = 0.0,
     ) -> Drafted:
-        """Append tokens to rows, then draft up to `steps` tokens after them.
-
-        Args:
-            rows: B row numbers.
-            embeddings: bf16 [B, T, H], what the decoder reads of the tokens that the cache lacks;
-                row b's first counts[b] are real, at least one.
-            counts: Real tokens of each row. The rows' lengths grow by these, and by the tokens
-                drafted but one.
-            steps: At least 1.
-            least: A row keeps tokens while the chance of all of them, the product of the highest
-                probabilities, is at least this; the drafting ends when no row goes on.
-        """
+        """As `DraftsAtOnce`; embeddings in bf16."""
         decoder, library = self.decoder, kernels()
         assert library is not None
         starts = [decoder.lengths[row] if row < len(decoder.lengths) else 0 for row in rows]

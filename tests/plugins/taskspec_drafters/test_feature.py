@@ -23,6 +23,7 @@ from transformers import MistralConfig
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.decoding.engine import Engine
+from taskspec.decoding.fixed_shape import SWITCH
 from taskspec.decoding.records import DraftChoice, Request
 from taskspec.decoding.sampling import probabilities, sample
 from taskspec.errors import DecodingError, ModelError
@@ -174,6 +175,20 @@ def test_greedy_answers_are_the_targets(target: LanguageModel, k: int, batch_siz
     assert [one.tokens for one in drafted] == [one.tokens for one in plain]
     steps = [step for one in drafted for step in one.steps]
     assert any(step.accepted for step in steps) and any(s.accepted < s.drafted for s in steps)
+
+
+def test_a_loop_of_fixed_shape_drafts_what_single_steps_draft(
+    target: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for fixed in "01":
+        monkeypatch.setenv(SWITCH, fixed)
+        engine = Engine(target, Greedy(), {"feature": trained(target, vocabulary=64)})
+        choice = DraftChoice("feature", 4)
+        asked = [Request(str(i), tuple(text(5 + 3 * i)), 24, draft=choice) for i in range(4)]
+        found[fixed] = [(each.tokens, each.steps) for each in engine.generate(asked, 3)]
+    assert found["1"] == found["0"]
+    assert any(step.accepted for _, steps in found["0"] for step in steps)
 
 
 def test_answers_end_where_the_targets_do(llama: LanguageModel) -> None:

@@ -15,12 +15,19 @@ from taskspec_verifiers.greedy import Greedy
 from taskspec_verifiers.rejection import Rejection
 from torch import Tensor
 
+from taskspec.decoding import fixed_shape
 from taskspec.decoding.cost import TargetCost
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.pacing import Pace
 from taskspec.decoding.records import DraftChoice, Generation, Request
 from taskspec.errors import DecodingError, PluginError
 from taskspec.interfaces import Drafter, Proposal, Sampling
+
+
+@pytest.fixture(autouse=True, params=["any shape", "fixed shapes"])
+def shapes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes as on a CPU, and of fixed shapes as on a GPU."""
+    monkeypatch.setenv(fixed_shape.SWITCH, "1" if request.param == "fixed shapes" else "0")
 
 
 def prompts(lengths: Sequence[int] = (3, 11, 7, 20, 5, 14)) -> list[tuple[int, ...]]:
