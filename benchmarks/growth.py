@@ -4,8 +4,9 @@
     python benchmarks/growth.py runs/quickstart/bundle docs/benchmarks/growth.svg
 
 Time per token after contexts of 128 to 4,096 tokens, and in batches of 1 to 32 rows, decoded
-plainly and with a draft; time per drafted token and memory with 1 to 32 adapters on one base
-draft. Ways take turns, medians of five. Prints Markdown and draws the same figures.
+plainly, with a draft of one length, and with the length that pays in a batch of that size; time per
+drafted token and memory with 1 to 32 adapters on one base draft. Ways take turns, medians of five.
+Prints Markdown and draws the same figures.
 """
 
 from __future__ import annotations
@@ -25,24 +26,29 @@ from peft import LoraConfig, get_peft_model
 from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
 
 from taskspec.cli.held_out import held_out_prompts
+from taskspec.decoding.pacing import Pace
 from taskspec.decoding.records import DraftChoice, Request
 from taskspec.interfaces import Sampling
 from taskspec.models.loading import LanguageModel
 from taskspec.registry import default_registry
 from taskspec.serving.bundle import Bundle, load_bundle
+from taskspec.serving.calibration import measure_pace
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 4, 8, 16, 32)
 ADAPTERS = (1, 2, 4, 8, 16, 32)
 TOKENS, REPEATS, RANK = 48, 5, 16
+PACED = "drafted as it pays"
 Series = Mapping[str, Mapping[int, float]]
 
 
-def steady_seconds(bundle: Bundle, requests: Sequence[Request], batch: int) -> float:
+def steady_seconds(
+    bundle: Bundle, requests: Sequence[Request], batch: int, pace: Pace | None = None
+) -> float:
     """Seconds per token of all rows together, after the first tokens."""
     times: list[float] = []
     done = bundle.engine.generate(
-        requests, batch, on_emit=lambda *_: times.append(time.perf_counter())
+        requests, batch, on_emit=lambda *_: times.append(time.perf_counter()), pace=pace
     )
     after_first = times[len(requests) - 1 :]
     return (after_first[-1] - after_first[0]) / sum(len(each.tokens) - 1 for each in done)
@@ -153,11 +159,17 @@ def main() -> None:
         asked = request("0", (text * (1 + context // len(text)))[:context], way)
         return steady_seconds(bundle, [asked], 1)
 
-    def batched(rows: int, way: str) -> float:
-        asked = [request(str(n), prompts[n].ids, way) for n in range(rows)]
-        return steady_seconds(bundle, asked, rows)
+    paces = {
+        rows: measure_pace(bundle, request("0", prompts[0].ids, "plain"), rows) for rows in BATCHES
+    }
 
-    contexts, batches = growth(CONTEXTS, list(ways), after), growth(BATCHES, list(ways), batched)
+    def batched(rows: int, way: str) -> float:
+        own = "drafted" if way == PACED else way
+        asked = [request(str(n), prompts[n].ids, own) for n in range(rows)]
+        return steady_seconds(bundle, asked, rows, paces[rows] if way == PACED else None)
+
+    contexts = growth(CONTEXTS, list(ways), after)
+    batches = growth(BATCHES, [*ways, PACED], batched)
     seconds, memory = adapters_cost(bundle.target, entry.folder)
     panels: dict[str, Series] = {
         "tokens of context": contexts,

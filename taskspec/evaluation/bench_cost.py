@@ -70,13 +70,13 @@ def model_cost(
     return Cost(choice.draft_length, c, v, predicted, ideal, measured / ideal)
 
 
-def measure_bandwidth() -> float:
-    """Bytes per second of the best of five reads of 1 GiB with all threads."""
-    block = torch.ones(1 << 28)
+def measure_bandwidth(device: torch.device) -> float:
+    """Bytes per second of the best of five reads of 1 GiB, on a CPU with all threads."""
+    block = torch.ones(1 << 28, device=device)
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
-        block.sum()
+        block.sum().item()
         seconds.append(time.perf_counter() - started)
     return block.numel() * block.element_size() / min(seconds)
 

@@ -159,7 +159,7 @@ def bench_decode(
     tokens, lengths = plan.tokens, _draft_lengths(bundle)
     sample = max((prompt.ids for prompt in prompts), key=len)
     cost = measure_target(bundle.engine.model, sample, max((*lengths.values(), 1)) + 1)
-    bandwidth = measure_bandwidth()
+    bandwidth = measure_bandwidth(bundle.target.device)
     ways = {
         PLAIN: _ours(bundle.engine, tokens, lambda _: None),
         ROUTED: _ours(bundle.engine, tokens, lambda prompt: _routed(bundle, prompt)),
