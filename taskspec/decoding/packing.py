@@ -37,17 +37,21 @@ class PackedLinear(nn.Module):
 
 
 def can_pack(module: nn.Module) -> bool:
-    """Whether packing helps here: bf16 weights on a CPU that multiplies bf16 itself."""
+    """Whether packing helps here: bf16 weights on a CPU with kernels or one that multiplies bf16."""
     first = next(module.parameters(), None)
-    backends: Any = torch.backends
-    operators: Any = torch.ops.mkldnn
     return (
         first is not None
         and first.device.type == "cpu"
         and first.dtype == torch.bfloat16
-        and backends.mkldnn.is_available()
-        and bool(operators._is_mkldnn_bf16_supported())
+        and (kernels() is not None or onednn_multiplies_bf16())
     )
+
+
+def onednn_multiplies_bf16() -> bool:
+    """Whether oneDNN is there and this CPU has bf16 products for it."""
+    backends: Any = torch.backends
+    operators: Any = torch.ops.mkldnn
+    return backends.mkldnn.is_available() and bool(operators._is_mkldnn_bf16_supported())
 
 
 def packed(module: nn.Module, int8: bool = False) -> nn.Module:
@@ -77,4 +81,4 @@ def _packed_linear(linear: nn.Linear, dtype: torch.dtype, int8: bool = False) ->
     """On the kernels, whose sums come in float32, or else on oneDNN."""
     if kernels() is not None and linear.in_features % 2 == 0:
         return NativeLinear(linear, dtype, int8)
-    return PackedLinear(linear)
+    return PackedLinear(linear) if onednn_multiplies_bf16() else linear

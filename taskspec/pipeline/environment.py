@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from taskspec.decoding.native.library import kernels
+from taskspec.decoding.native.library import instructions
 from taskspec.registry import Registry
 
 _PACKAGES = ("taskspec-decoding", "torch", "transformers", "lightning", "peft", "scikit-learn")
@@ -23,7 +23,7 @@ def describe_environment(registry: Registry) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "kernels": "AVX-512 BF16" if kernels() is not None else None,
+        "kernels": instructions(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: _version(name) for name in _PACKAGES},
         "plugins": sorted({f"{each.distribution} {each.version}" for each in registry.plugins()}),

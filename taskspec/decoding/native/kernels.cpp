@@ -1,26 +1,22 @@
-// A decoder's pass over a few tokens, in bf16 with float32 sums, for CPUs with AVX-512 BF16.
+// A decoder's pass over a few tokens, in bf16 with float32 sums, for CPUs with AVX-512 BF16 or AVX2.
 //
 // Every sum runs in one order, whatever the number of tokens, rows or threads, so a token's
 // result does not depend on what else is in the pass. Tensors are contiguous; `tokens` of a pass
 // lie one after the other, each with the cache row it belongs to and its position in it.
 
-#include <immintrin.h>
+#include "lanes.h"
+
 #include <omp.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <vector>
 
 namespace {
 
-using bf16 = uint16_t;
-
-constexpr int kLanes = 16;         // float32 values of a register
 constexpr int kGroup = 2 * kLanes;  // output columns computed together
-constexpr int kTile = 8;           // tokens computed together
-constexpr int kBlocks = 4;         // blocks of 16 keys scored together
+constexpr int kTile = 8;            // tokens computed together
+constexpr int kBlocks = 4;          // blocks of 16 keys scored together
 
 bf16 round_bf16(float value) {
   uint32_t bits;
@@ -28,48 +24,19 @@ bf16 round_bf16(float value) {
   return static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-__m512 widen(const bf16* values) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)values));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
-}
-
-void narrow(bf16* out, __m512 values) {
-  _mm256_storeu_si256((__m256i*)out, (__m256i)_mm512_cvtneps_pbh(values));
-}
-
-// Cephes' expf: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
-__m512 exponential(__m512 x) {
-  x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.f)), _mm512_set1_ps(88.f));
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
-  x = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  x = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), x);
-  const float coefficients[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f,
-                                1.6666665459e-1f, 5.0000001201e-1f};
-  __m512 y = _mm512_set1_ps(1.9875691500e-4f);
-  for (float c : coefficients) y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(c));
-  y = _mm512_add_ps(_mm512_fmadd_ps(y, _mm512_mul_ps(x, x), x), _mm512_set1_ps(1.f));
-  return _mm512_scalef_ps(y, n);
-}
-
-__m512 silu(__m512 x) {
-  const __m512 one = _mm512_set1_ps(1.f);
-  const __m512 minus = _mm512_sub_ps(_mm512_setzero_ps(), x);
-  return _mm512_div_ps(x, _mm512_add_ps(one, exponential(minus)));
-}
+Floats silu(const Floats& x) { return x / (all(1.f) + exponential(all(0.f) - x)); }
 
 // out = values * weight / rms(values); float32 sums, as transformers computes it.
 template <typename Store>
 void rms_norm(const float* values, const float* weight, int size, float epsilon, Store store) {
-  __m512 squares = _mm512_setzero_ps();
+  Floats squares = all(0.f);
   for (int i = 0; i < size; i += kLanes) {
-    const __m512 x = _mm512_loadu_ps(values + i);
-    squares = _mm512_fmadd_ps(x, x, squares);
+    const Floats x = load16(values + i);
+    squares = multiply_add(x, x, squares);
   }
-  const float scale = 1.f / std::sqrt(_mm512_reduce_add_ps(squares) / size + epsilon);
-  for (int i = 0; i < size; i += kLanes) {
-    const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(values + i), _mm512_set1_ps(scale));
-    store(i, _mm512_mul_ps(scaled, _mm512_loadu_ps(weight + i)));
-  }
+  const float scale = 1.f / std::sqrt(total(squares) / size + epsilon);
+  for (int i = 0; i < size; i += kLanes)
+    store(i, load16(values + i) * all(scale) * load16(weight + i));
 }
 
 struct Range {
@@ -91,58 +58,67 @@ struct Weight {
 
 constexpr int kZero = 64;  // the byte of a weight of zero
 
-// The bf16 of 128 + byte, for 32 bytes below 128: they fill a bf16's 7 bits of mantissa.
-__m512bh shifted(const uint8_t* bytes) {
-  const __m512i wide = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)bytes));
-  return (__m512bh)_mm512_or_si512(wide, _mm512_set1_epi16(0x4300));
-}
-
-// M tokens times the 32 columns of a group: one stream of the weights, sums in registers.
+// M tokens times the 32 columns of a group: the weights stream by, sums stay in registers.
 template <int M, typename Stored>
-void multiply(const void* weights, const bf16* inputs, int in, __m512 (&sums)[kTile][2]) {
-  const Stored* group = static_cast<const Stored*>(weights);
-  __m512 first[M], second[M];
-  for (int m = 0; m < M; ++m) first[m] = second[m] = _mm512_setzero_ps();
-  for (int pair = 0; pair < in / 2; ++pair, group += 2 * kGroup) {
-    __m512bh left, right;
-    if constexpr (sizeof(Stored) == 1) {
-      left = shifted(group), right = shifted(group + kGroup);
-    } else {
-      left = (__m512bh)_mm512_loadu_si512(group);
-      right = (__m512bh)_mm512_loadu_si512(group + kGroup);
+void multiply_group(const void* weights, const Prepared* inputs, int in, Floats (&sums)[kTile][2]) {
+  constexpr int kFit = kAccumulators / M < 1 ? 1 : kAccumulators / M;
+  constexpr int kRegisters = kGroup / kWidth;
+  constexpr int kAtOnce = kFit >= 4 && kRegisters >= 4 ? 4 : kFit >= 2 ? 2 : 1;
+  for (int from = 0; from < kRegisters; from += kAtOnce) {
+    const Stored* place = static_cast<const Stored*>(weights) + from * 2 * kWidth;
+    Register own[M][kAtOnce];
+    for (int m = 0; m < M; ++m)
+      for (int r = 0; r < kAtOnce; ++r) own[m][r] = zero();
+    for (int pair = 0; pair < in / 2; ++pair, place += 2 * kGroup) {
+      Pairs columns[kAtOnce];
+      for (int r = 0; r < kAtOnce; ++r) columns[r] = pairs(place + r * 2 * kWidth);
+      for (int m = 0; m < M; ++m) {
+        const Input x = input(inputs + static_cast<int64_t>(m) * in + 2 * pair);
+        for (int r = 0; r < kAtOnce; ++r) own[m][r] = add_products(own[m][r], columns[r], x);
+      }
     }
-    for (int m = 0; m < M; ++m) {
-      int both;
-      std::memcpy(&both, inputs + static_cast<int64_t>(m) * in + 2 * pair, sizeof both);
-      const __m512bh x = (__m512bh)_mm512_set1_epi32(both);
-      first[m] = _mm512_dpbf16_ps(first[m], left, x);
-      second[m] = _mm512_dpbf16_ps(second[m], right, x);
-    }
+    for (int m = 0; m < M; ++m)
+      for (int r = 0; r < kAtOnce; ++r)
+        sums[m][(from + r) / kParts].part[(from + r) % kParts] = own[m][r];
   }
-  for (int m = 0; m < M; ++m) sums[m][0] = first[m], sums[m][1] = second[m];
 }
 
-using Multiply = void (*)(const void*, const bf16*, int, __m512 (&)[kTile][2]);
+using Multiply = void (*)(const void*, const Prepared*, int, Floats (&)[kTile][2]);
 template <typename Stored>
 constexpr Multiply kMultiply[] = {
     nullptr,
-    multiply<1, Stored>,
-    multiply<2, Stored>,
-    multiply<3, Stored>,
-    multiply<4, Stored>,
-    multiply<5, Stored>,
-    multiply<6, Stored>,
-    multiply<7, Stored>,
-    multiply<8, Stored>};
+    multiply_group<1, Stored>,
+    multiply_group<2, Stored>,
+    multiply_group<3, Stored>,
+    multiply_group<4, Stored>,
+    multiply_group<5, Stored>,
+    multiply_group<6, Stored>,
+    multiply_group<7, Stored>,
+    multiply_group<8, Stored>};
+
+// Inputs as products read them; `room` holds them where that is not how they lie.
+const Prepared* prepare(const bf16* values, int64_t size, std::vector<Prepared>& room) {
+  if constexpr (sizeof(Prepared) == sizeof(bf16)) {
+    return reinterpret_cast<const Prepared*>(values);
+  } else {
+    room.resize(size);
+    int64_t i = 0;
+    for (; i + kWidth <= size; i += kWidth) store(reinterpret_cast<float*>(&room[i]), widen(values + i));
+    for (; i < size; ++i) {
+      const uint32_t bits = static_cast<uint32_t>(values[i]) << 16;
+      std::memcpy(&room[i], &bits, sizeof bits);
+    }
+    return room.data();
+  }
+}
 
 float sum_of(const bf16* values, int size) {
-  __m512 sum = _mm512_setzero_ps();
-  for (int i = 0; i < size; i += kLanes) {
-    const __mmask16 mask = size - i >= kLanes ? 0xffff : (1 << (size - i)) - 1;
-    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, values + i));
-    sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
-  }
-  return _mm512_reduce_add_ps(sum);
+  Floats sum = all(0.f);
+  int i = 0;
+  for (; i + kLanes <= size; i += kLanes) sum = sum + widen16(values + i);
+  bf16 rest[kLanes] = {};
+  std::copy(values + i, values + size, rest);
+  return total(sum + widen16(rest));
 }
 
 // This thread's share of the output columns of a weight, for every token: store(token, first
@@ -153,20 +129,21 @@ void linear(const Weight& weight, int out, int in, const bf16* inputs, int token
   const bool bytes = weight.scales != nullptr;
   const Multiply* products = bytes ? kMultiply<uint8_t> : kMultiply<bf16>;
   const int64_t size = static_cast<int64_t>(in) * kGroup * (bytes ? sizeof(uint8_t) : sizeof(bf16));
+  std::vector<Prepared> room;
+  const Prepared* ready = prepare(inputs, static_cast<int64_t>(tokens) * in, room);
   std::vector<float> excess(bytes ? tokens : 0);
   for (int t = 0; t < static_cast<int>(excess.size()); ++t)
     excess[t] = (128 + kZero) * sum_of(inputs + static_cast<int64_t>(t) * in, in);
-  __m512 sums[kTile][2];
+  Floats sums[kTile][2];
   for (int g = groups.begin; g < groups.end; ++g) {
     const void* group = static_cast<const char*>(weight.data) + g * size;
     for (int from = 0; from < tokens; from += kTile) {
       const int count = tokens - from < kTile ? tokens - from : kTile;
-      products[count](group, inputs + static_cast<int64_t>(from) * in, in, sums);
+      products[count](group, ready + static_cast<int64_t>(from) * in, in, sums);
       for (int m = 0; m < count; ++m) {
         for (int half = 0; bytes && half < 2; ++half) {
-          const __m512 scale = _mm512_loadu_ps(weight.scales + g * kGroup + half * kLanes);
-          const __m512 whole = _mm512_sub_ps(sums[m][half], _mm512_set1_ps(excess[from + m]));
-          sums[m][half] = _mm512_mul_ps(whole, scale);
+          const Floats scale = load16(weight.scales + g * kGroup + half * kLanes);
+          sums[m][half] = (sums[m][half] - all(excess[from + m])) * scale;
         }
         store(from + m, g * kGroup, sums[m]);
       }
@@ -201,6 +178,9 @@ struct Pass {
   bf16 *mixed, *inner;  // [tokens][heads head], [tokens][intermediate]
 };
 
+// The instructions that these kernels are made of.
+const char* instructions() { return kInstructions; }
+
 // Rows [out][in] of a weight to groups of 32 columns, pairs of inputs side by side.
 void pack(const bf16* weight, int32_t out, int32_t in, bf16* packed) {
   const int64_t groups = (out + kGroup - 1) / kGroup;
@@ -219,16 +199,13 @@ void pack(const bf16* weight, int32_t out, int32_t in, bf16* packed) {
 void apply_linear(const Weight* weight, const float* bias, int32_t out, int32_t in,
                   const bf16* inputs, int32_t tokens, float* outputs, int32_t threads) {
 #pragma omp parallel num_threads(threads)
-  linear(*weight, out, in, inputs, tokens, [&](int token, int column, const __m512* sums) {
+  linear(*weight, out, in, inputs, tokens, [&](int token, int column, const Floats* sums) {
     float* place = outputs + static_cast<int64_t>(token) * out + column;
-    for (int half = 0; half < 2; ++half) {
-      const int left = out - column - half * kLanes;
-      if (left <= 0) break;
-      const __mmask16 mask = left >= kLanes ? 0xffff : (1 << left) - 1;
-      __m512 sum = sums[half];
-      if (bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + column + half * kLanes));
-      _mm512_mask_storeu_ps(place + half * kLanes, mask, sum);
-    }
+    float values[kGroup];
+    store16(values, sums[0]);
+    store16(values + kLanes, sums[1]);
+    const int count = std::min(kGroup, out - column);
+    for (int i = 0; i < count; ++i) place[i] = bias ? values[i] + bias[column + i] : values[i];
   });
 }
 
@@ -238,6 +215,7 @@ namespace {
 
 struct Scratch {  // of one thread
   std::vector<bf16> normed, query;
+  std::vector<Prepared> ready;
   std::vector<float> scores;
 };
 
@@ -245,7 +223,7 @@ struct Scratch {  // of one thread
 void rotate(const Decoder& d, const float* weight, int position, float* values) {
   if (weight)
     rms_norm(values, weight, d.head, d.epsilon,
-             [&](int i, __m512 x) { _mm512_storeu_ps(values + i, x); });
+             [&](int i, const Floats& x) { store16(values + i, x); });
   const float* cosines = d.cosines + static_cast<int64_t>(position) * d.head;
   const float* sines = d.sines + static_cast<int64_t>(position) * d.head;
   const int half = d.head / 2;
@@ -270,37 +248,40 @@ void remember(const Decoder& d, const Layer& layer, int row, int position, int k
                static_cast<int64_t>(position / kLanes) * d.head * kLanes + position % kLanes * 2;
   for (int i = 0; i < d.head; ++i) keys[i / 2 * 2 * kLanes + i % 2] = round_bf16(key[i]);
   bf16* values = layer.values + cache_place(d, row, kv_head) + static_cast<int64_t>(position) * d.head;
-  for (int i = 0; i < d.head; i += kLanes) narrow(values + i, _mm512_loadu_ps(value + i));
+  for (int i = 0; i < d.head; i += kLanes) narrow16(values + i, load16(value + i));
 }
 
 // Scores of 16 keys in each of N blocks; a key's sum runs in one order whatever N is.
 template <int N>
-void score(const bf16* keys, const bf16* query, int head, __m512* sums) {
-  for (int n = 0; n < N; ++n) sums[n] = _mm512_setzero_ps();
+void score(const bf16* keys, const Prepared* query, int head, Floats* sums) {
+  Register own[N][kParts];
+  for (int n = 0; n < N; ++n)
+    for (int part = 0; part < kParts; ++part) own[n][part] = zero();
   for (int pair = 0; pair < head / 2; ++pair) {
-    int both;
-    std::memcpy(&both, query + 2 * pair, sizeof both);
-    const __m512bh x = (__m512bh)_mm512_set1_epi32(both);
+    const Input x = input(query + 2 * pair);
     for (int n = 0; n < N; ++n) {
       const bf16* place = keys + static_cast<int64_t>(n) * head * kLanes + pair * 2 * kLanes;
-      sums[n] = _mm512_dpbf16_ps(sums[n], (__m512bh)_mm512_loadu_si512(place), x);
+      for (int part = 0; part < kParts; ++part)
+        own[n][part] = add_products(own[n][part], pairs(place + part * 2 * kWidth), x);
     }
   }
+  for (int n = 0; n < N; ++n)
+    for (int part = 0; part < kParts; ++part) sums[n].part[part] = own[n][part];
 }
 
-// Columns of N registers of the values, weighted and summed over keys first..last.
+// N times 16 columns of the values, weighted and summed over keys first..last.
 template <int N>
-void mix(const bf16* values, const float* weights, int first, int last, int head, __m512 scale,
+void mix(const bf16* values, const float* weights, int first, int last, int head, float scale,
          bf16* out) {
-  __m512 sums[N];
-  for (int n = 0; n < N; ++n) sums[n] = _mm512_setzero_ps();
+  Floats sums[N];
+  for (int n = 0; n < N; ++n) sums[n] = all(0.f);
   for (int j = first; j <= last; ++j) {
-    const __m512 weight = _mm512_set1_ps(weights[j]);
+    const Floats weight = all(weights[j]);
     const bf16* place = values + static_cast<int64_t>(j) * head;
     for (int n = 0; n < N; ++n)
-      sums[n] = _mm512_fmadd_ps(weight, widen(place + n * kLanes), sums[n]);
+      sums[n] = multiply_add(weight, widen16(place + n * kLanes), sums[n]);
   }
-  for (int n = 0; n < N; ++n) narrow(out + n * kLanes, _mm512_mul_ps(sums[n], scale));
+  for (int n = 0; n < N; ++n) narrow16(out + n * kLanes, sums[n] * all(scale));
 }
 
 // softmax(q K scale) V of one query head over the keys that it sees.
@@ -309,38 +290,34 @@ void attend(const Decoder& d, const Layer& layer, int row, int position, int kv_
   rotate(d, layer.query_norm, position, query);
   bf16* rounded = scratch.query.data();
   float* scores = scratch.scores.data();
-  for (int i = 0; i < d.head; i += kLanes) narrow(rounded + i, _mm512_loadu_ps(query + i));
+  for (int i = 0; i < d.head; i += kLanes) narrow16(rounded + i, load16(query + i));
+  const Prepared* ready = prepare(rounded, d.head, scratch.ready);
   const bf16* keys = layer.keys + cache_place(d, row, kv_head);
   const bf16* values = layer.values + cache_place(d, row, kv_head);
   const int first = layer.window && position >= layer.window ? position - layer.window + 1 : 0;
   const int blocks = position / kLanes + 1, first_block = first / kLanes;
-  const __m512 scale = _mm512_set1_ps(d.scale), hidden = _mm512_set1_ps(-1e30f);
-  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  __m512 most = hidden, sums[kBlocks];
+  const Floats scale = all(d.scale), hidden = all(-1e30f);
+  Floats most = hidden, sums[kBlocks];
   for (int block = first_block; block < blocks;) {
     const int count = blocks - block < kBlocks ? 1 : kBlocks;
     const bf16* place = keys + static_cast<int64_t>(block) * d.head * kLanes;
-    count == 1 ? score<1>(place, rounded, d.head, sums) : score<kBlocks>(place, rounded, d.head, sums);
+    count == 1 ? score<1>(place, ready, d.head, sums) : score<kBlocks>(place, ready, d.head, sums);
     for (int n = 0; n < count; ++n, ++block) {
-      const __m512i at = _mm512_add_epi32(lanes, _mm512_set1_epi32(block * kLanes));
-      const __mmask16 seen = _mm512_cmple_epi32_mask(at, _mm512_set1_epi32(position)) &
-                             _mm512_cmpge_epi32_mask(at, _mm512_set1_epi32(first));
-      const __m512 scaled = _mm512_mask_mul_ps(hidden, seen, sums[n], scale);
-      most = _mm512_max_ps(most, scaled);
-      _mm512_storeu_ps(scores + block * kLanes, scaled);
+      const int start = block * kLanes;
+      const Floats scaled = between16(first - start, position - start, sums[n] * scale, hidden);
+      most = larger(most, scaled);
+      store16(scores + start, scaled);
     }
   }
-  const __m512 highest = _mm512_set1_ps(_mm512_reduce_max_ps(most));
-  __m512 total = _mm512_setzero_ps();
-  for (int block = first_block; block < blocks; ++block) {
-    float* place = scores + block * kLanes;
-    const __m512 scaled = _mm512_loadu_ps(place);
-    const __mmask16 seen = _mm512_cmp_ps_mask(scaled, hidden, _CMP_GT_OQ);
-    const __m512 weight = _mm512_maskz_mov_ps(seen, exponential(_mm512_sub_ps(scaled, highest)));
-    total = _mm512_add_ps(total, weight);
-    _mm512_storeu_ps(place, weight);
+  const Floats highest = all(greatest(most));
+  Floats whole = all(0.f);
+  for (int start = first_block * kLanes; start < blocks * kLanes; start += kLanes) {
+    const Floats weight = between16(first - start, position - start,
+                                    exponential(load16(scores + start) - highest), all(0.f));
+    whole = whole + weight;
+    store16(scores + start, weight);
   }
-  const __m512 share_of_total = _mm512_set1_ps(1.f / _mm512_reduce_add_ps(total));
+  const float share_of_total = 1.f / total(whole);
   int i = 0;
   for (; i + 4 * kLanes <= d.head; i += 4 * kLanes)
     mix<4>(values + i, scores, first, position, d.head, share_of_total, out + i);
@@ -353,7 +330,7 @@ void normalise(const Decoder& d, const float* weight, const Pass& pass, Scratch&
   for (int t = 0; t < pass.tokens; ++t) {
     const int64_t place = static_cast<int64_t>(t) * d.hidden;
     rms_norm(pass.residual + place, weight, d.hidden, d.epsilon,
-             [&](int i, __m512 x) { narrow(scratch.normed.data() + place + i, x); });
+             [&](int i, const Floats& x) { narrow16(scratch.normed.data() + place + i, x); });
   }
 }
 
@@ -378,34 +355,33 @@ void run_attention(const Decoder& d, const Layer& layer, const Pass& pass, Scrat
 
 void run_layer(const Decoder& d, const Layer& layer, const Pass& pass, Scratch& scratch) {
   const int width = (d.heads + 2 * d.kv_heads) * d.head;
-  const auto add = [&](int token, int column, const __m512* sums) {
+  const auto add_residual = [&](int token, int column, const Floats* sums) {
     float* place = pass.residual + static_cast<int64_t>(token) * d.hidden + column;
     for (int half = 0; half < 2 && column + half * kLanes < d.hidden; ++half, place += kLanes)
-      _mm512_storeu_ps(place, _mm512_add_ps(_mm512_loadu_ps(place), sums[half]));
+      store16(place, load16(place) + sums[half]);
   };
   normalise(d, layer.input_norm, pass, scratch);
   linear(layer.qkv, width, d.hidden, scratch.normed.data(), pass.tokens,
-         [&](int token, int column, const __m512* sums) {
+         [&](int token, int column, const Floats* sums) {
            float* place = pass.projected + static_cast<int64_t>(token) * width + column;
            for (int half = 0; half < 2 && column + half * kLanes < width; ++half) {
-             __m512 sum = sums[half];
-             if (layer.qkv_bias)
-               sum = _mm512_add_ps(sum, _mm512_loadu_ps(layer.qkv_bias + column + half * kLanes));
-             _mm512_storeu_ps(place + half * kLanes, sum);
+             Floats sum = sums[half];
+             if (layer.qkv_bias) sum = sum + load16(layer.qkv_bias + column + half * kLanes);
+             store16(place + half * kLanes, sum);
            }
          });
 #pragma omp barrier
   run_attention(d, layer, pass, scratch);
-  linear(layer.out, d.hidden, d.heads * d.head, pass.mixed, pass.tokens, add);
+  linear(layer.out, d.hidden, d.heads * d.head, pass.mixed, pass.tokens, add_residual);
 #pragma omp barrier
   normalise(d, layer.mlp_norm, pass, scratch);
   linear(layer.gate_up, 2 * d.intermediate, d.hidden, scratch.normed.data(), pass.tokens,
-         [&](int token, int column, const __m512* sums) {
-           narrow(pass.inner + static_cast<int64_t>(token) * d.intermediate + column / 2,
-                  _mm512_mul_ps(silu(sums[0]), sums[1]));
+         [&](int token, int column, const Floats* sums) {
+           narrow16(pass.inner + static_cast<int64_t>(token) * d.intermediate + column / 2,
+                    silu(sums[0]) * sums[1]);
          });
 #pragma omp barrier
-  linear(layer.down, d.hidden, d.intermediate, pass.inner, pass.tokens, add);
+  linear(layer.down, d.hidden, d.intermediate, pass.inner, pass.tokens, add_residual);
 #pragma omp barrier
 }
 
@@ -416,23 +392,23 @@ namespace {
 void run_layers(const Decoder& d, const Pass& pass, Scratch& scratch) {
   int kept = 0;
   const Range mine = share(pass.tokens);
-  const auto state = [&](int place, int token, int i, __m512 x) {
+  const auto state = [&](int place, int token, int i, const Floats& x) {
     const int64_t row = static_cast<int64_t>(token) * (pass.kept + 1) + place;
-    narrow(pass.states + row * d.hidden + i, x);
+    narrow16(pass.states + row * d.hidden + i, x);
   };
   for (int l = 0; l < d.layers; ++l) {
     if (kept < pass.kept && pass.keep[kept] == l) {
       ++kept;
       for (int t = mine.begin; t < mine.end; ++t)
         for (int i = 0; i < d.hidden; i += kLanes)
-          state(kept, t, i, _mm512_loadu_ps(pass.residual + static_cast<int64_t>(t) * d.hidden + i));
+          state(kept, t, i, load16(pass.residual + static_cast<int64_t>(t) * d.hidden + i));
 #pragma omp barrier
     }
     run_layer(d, d.layer[l], pass, scratch);
   }
   for (int t = mine.begin; t < mine.end; ++t)
     rms_norm(pass.residual + static_cast<int64_t>(t) * d.hidden, d.final_norm, d.hidden, d.epsilon,
-             [&](int i, __m512 x) { state(0, t, i, x); });
+             [&](int i, const Floats& x) { state(0, t, i, x); });
 }
 
 Scratch make_scratch(const Decoder& d, int tokens) {
@@ -494,28 +470,28 @@ void read_drafted(const Decoder& d, const Drafting& draft, const Pass& pass, con
     const Range mine = share(pass.tokens);
     for (int t = mine.begin; t < mine.end; ++t)
       for (int i = 0; i < d.hidden; i += kLanes)
-        _mm512_storeu_ps(pass.residual + static_cast<int64_t>(t) * d.hidden + i,
-                         widen(draft.embeddings + tokens[t] * d.hidden + i));
+        store16(pass.residual + static_cast<int64_t>(t) * d.hidden + i,
+                widen16(draft.embeddings + tokens[t] * d.hidden + i));
     return;
   }
   std::vector<float> wide(d.hidden);
   for (int t = 0; t < pass.tokens; ++t) {
     bf16* both = scratch.normed.data() + static_cast<int64_t>(t) * 2 * d.hidden;
-    const bf16* parts[] = {pass.states + static_cast<int64_t>(t) * d.hidden,
+    const bf16* sources[] = {pass.states + static_cast<int64_t>(t) * d.hidden,
                            draft.embeddings + tokens[t] * d.hidden};
     const float* norms[] = {draft.state_norm, draft.token_norm};
     for (int part = 0; part < 2; ++part, both += d.hidden) {
       for (int i = 0; i < d.hidden; i += kLanes)
-        _mm512_storeu_ps(wide.data() + i, widen(parts[part] + i));
+        store16(wide.data() + i, widen16(sources[part] + i));
       rms_norm(wide.data(), norms[part], d.hidden, draft.epsilon,
-               [&](int i, __m512 x) { narrow(both + i, x); });
+               [&](int i, const Floats& x) { narrow16(both + i, x); });
     }
   }
   linear(draft.fusion, d.hidden, 2 * d.hidden, scratch.normed.data(), pass.tokens,
-         [&](int token, int column, const __m512* sums) {
+         [&](int token, int column, const Floats* sums) {
            float* place = pass.residual + static_cast<int64_t>(token) * d.hidden + column;
            for (int half = 0; half < 2 && column + half * kLanes < d.hidden; ++half)
-             _mm512_storeu_ps(place + half * kLanes, sums[half]);
+             store16(place + half * kLanes, sums[half]);
          });
 }
 
@@ -559,11 +535,11 @@ int32_t run_drafts(const Decoder* decoder, const Pass* begin, const Pass* given,
       for (int t = 0; t < pass.tokens; ++t) own[t] = Best();
 #pragma omp barrier
       linear(draft.head, draft.columns, d.hidden, pass.states, pass.tokens,
-             [&](int token, int column, const __m512* sums) {
+             [&](int token, int column, const Floats* sums) {
                float values[kGroup];
                float* place = draft.least > 0 ? logits.data() + token * width + column : values;
-               _mm512_storeu_ps(place, sums[0]);
-               _mm512_storeu_ps(place + kLanes, sums[1]);
+               store16(place, sums[0]);
+               store16(place + kLanes, sums[1]);
                for (int i = 0; i < kGroup; ++i)
                  if (column + i >= draft.columns)
                    place[i] = -1e30f;
@@ -573,13 +549,10 @@ int32_t run_drafts(const Decoder* decoder, const Pass* begin, const Pass* given,
       if (draft.least > 0) {
         const Range groups = share((draft.columns + kGroup - 1) / kGroup);
         for (int t = 0; t < pass.tokens; ++t) {
-          __m512 total = _mm512_setzero_ps();
-          for (int i = groups.begin * kGroup; i < groups.end * kGroup; i += kLanes) {
-            const __m512 logit = _mm512_loadu_ps(logits.data() + t * width + i);
-            total = _mm512_add_ps(
-                total, exponential(_mm512_sub_ps(logit, _mm512_set1_ps(own[t].logit))));
-          }
-          own[t].total = _mm512_reduce_add_ps(total);
+          Floats whole = all(0.f);
+          for (int i = groups.begin * kGroup; i < groups.end * kGroup; i += kLanes)
+            whole = whole + exponential(load16(logits.data() + t * width + i) - all(own[t].logit));
+          own[t].total = total(whole);
         }
       }
 #pragma omp barrier

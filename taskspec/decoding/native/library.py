@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +21,8 @@ from taskspec.models.fetching import cache_root
 SWITCH = "TASKSPEC_NATIVE"
 """Environment variable: `0` decodes without the kernels."""
 _COMPILER = "TASKSPEC_CXX"
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17")
+_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17", "-Wno-psabi")
+_SOURCES = ("kernels.cpp", "lanes.h")
 
 
 @cache
@@ -30,28 +32,35 @@ def kernels() -> ctypes.CDLL | None:
     They are compiled with `$TASKSPEC_CXX`, else `g++`, in about a second, the first time. Without
     them PyTorch's own layers serve, and a warning says so once.
     """
-    untyped: object = torch.cpu
-    supported = getattr(untyped, "_is_avx512_bf16_supported", lambda: False)
-    if os.environ.get(SWITCH) == "0" or not supported():
+    supported = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    if os.environ.get(SWITCH) == "0" or not supported:
         return None
-    source = files(__package__).joinpath("kernels.cpp").read_bytes()
+    sources = {name: files(__package__).joinpath(name).read_bytes() for name in _SOURCES}
     compiler = os.environ.get(_COMPILER, "g++")
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
         # Native code of one processor may not run on another that shares the cache.
-        parts = (source, version, " ".join(_FLAGS).encode(), _processor())
+        parts = (*sources.values(), version, " ".join(_FLAGS).encode(), _processor())
         digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
         path = cache_root() / "native" / f"kernels-{digest}.so"
         if not path.exists():
-            _compile(compiler, source, path)
-        return ctypes.CDLL(str(path))
+            _compile(compiler, sources, path)
+        library = ctypes.CDLL(str(path))
+        library.instructions.restype = ctypes.c_char_p
+        return library
     except (OSError, subprocess.CalledProcessError) as error:
         warnings.warn(
-            f"decoding takes about three times as long here: '{compiler}' could not compile its "
+            f"decoding takes several times as long here: '{compiler}' could not compile its "
             f"kernels ({error}); install g++, or name another compiler in {_COMPILER}",
             stacklevel=2,
         )
         return None
+
+
+def instructions() -> str | None:
+    """What the kernels are made of, such as `AVX2`; None without kernels."""
+    library = kernels()
+    return None if library is None else str(library.instructions().decode())
 
 
 def address(tensor: Tensor | None) -> int | None:
@@ -60,13 +69,15 @@ def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _compile(compiler: str, source: bytes, path: Path) -> None:
+def _compile(compiler: str, sources: Mapping[str, bytes], path: Path) -> None:
     """Compile beside the final place and move there, so that two processes do not disturb."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        command = [compiler, *_FLAGS, "-x", "c++", "-", "-o", str(made)]
-        subprocess.run(command, input=source, capture_output=True, check=True)
+        for name, source in sources.items():
+            (Path(folder) / name).write_bytes(source)
+        command = [compiler, *_FLAGS, str(Path(folder) / _SOURCES[0]), "-o", str(made)]
+        subprocess.run(command, capture_output=True, check=True)
         made.replace(path)
 
 

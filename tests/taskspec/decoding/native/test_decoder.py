@@ -25,7 +25,7 @@ from taskspec.decoding.native.library import kernels
 from taskspec.decoding.native.linear import NativeLinear
 
 pytestmark = pytest.mark.skipif(
-    kernels() is None, reason="no AVX-512 BF16 or no C++ compiler on this machine"
+    kernels() is None, reason="no AVX2 or no C++ compiler on this machine"
 )
 SIZES: dict[str, Any] = {
     "vocab_size": 96,
