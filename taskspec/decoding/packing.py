@@ -37,7 +37,7 @@ class PackedLinear(nn.Module):
 
 
 def can_pack(module: nn.Module) -> bool:
-    """Whether packing helps here: bf16 weights on a CPU with kernels or one that multiplies bf16."""
+    """Whether packing helps here: bf16 weights on a CPU with kernels or bf16 products."""
     first = next(module.parameters(), None)
     return (
         first is not None

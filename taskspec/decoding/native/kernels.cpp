@@ -70,11 +70,24 @@ void multiply_group(const void* weights, const Prepared* inputs, int in, Floats 
     for (int m = 0; m < M; ++m)
       for (int r = 0; r < kAtOnce; ++r) own[m][r] = zero();
     for (int pair = 0; pair < in / 2; ++pair, place += 2 * kGroup) {
-      Pairs columns[kAtOnce];
-      for (int r = 0; r < kAtOnce; ++r) columns[r] = pairs(place + r * 2 * kWidth);
-      for (int m = 0; m < M; ++m) {
-        const Input x = input(inputs + static_cast<int64_t>(m) * in + 2 * pair);
-        for (int r = 0; r < kAtOnce; ++r) own[m][r] = add_products(own[m][r], columns[r], x);
+      const auto input_of = [&](int m) {
+        return input(inputs + static_cast<int64_t>(m) * in + 2 * pair);
+      };
+      // What is fewer stays in registers: the inputs of up to two tokens, else the weights.
+      if constexpr (M <= 2) {
+        Input x[M];
+        for (int m = 0; m < M; ++m) x[m] = input_of(m);
+        for (int r = 0; r < kAtOnce; ++r) {
+          const Pairs column = pairs(place + r * 2 * kWidth);
+          for (int m = 0; m < M; ++m) own[m][r] = add_products(own[m][r], column, x[m]);
+        }
+      } else {
+        Pairs columns[kAtOnce];
+        for (int r = 0; r < kAtOnce; ++r) columns[r] = pairs(place + r * 2 * kWidth);
+        for (int m = 0; m < M; ++m) {
+          const Input x = input_of(m);
+          for (int r = 0; r < kAtOnce; ++r) own[m][r] = add_products(own[m][r], columns[r], x);
+        }
       }
     }
     for (int m = 0; m < M; ++m)
