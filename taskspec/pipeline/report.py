@@ -138,7 +138,7 @@ def _tasks(
     tasks = []
     for label, name in enumerate(found.names):
         own = np.flatnonzero(labels == label)
-        splits = [known[index].split for index in own]
+        splits = [known[int(index)].split for index in own]
         chosen = assigned[label]
         tasks.append(
             Task(
@@ -315,6 +315,6 @@ def _command(folder: Path) -> str | None:
     """The command line that the run was last brought up to date with."""
     path = folder / "provenance.json"
     argv = read_json(path).get("argv", []) if path.is_file() else []
-    if not argv or Path(argv[0]).name not in ("taskspec", "__main__.py"):
+    if argv[1:2] != ["run"]:
         return None
     return shlex.join(["taskspec", *argv[1:]])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from taskspec import __version__
 from taskspec.report.compare import Comparison
 from taskspec.report.facts import RunFacts, Task
 from taskspec.report.figures import Axis, curve, map_place
 from taskspec.report.wording import bytes_text, duration, headline, lead, speedup
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _COLOURS = _SHAPES = 8
 
@@ -63,7 +66,7 @@ def _known_marks(facts: RunFacts) -> dict[str, Task]:
 
 
 @cache
-def _environment() -> Any:
+def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

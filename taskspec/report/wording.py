@@ -27,12 +27,12 @@ def _gain(row: ResultRow | None) -> str:
 def _kept(results: Results) -> str:
     lossless = results.lossless
     if not results.verifier.lossless:
-        return f"and the verifier {results.verifier.name} changes what they say"
+        return f"and the verifier {results.verifier.name} changes what is said"
     if lossless.checked == 0:
-        return "and whether they are the same was not checked"
+        return "and whether they stayed the same was not checked"
     if lossless.mismatches:
-        return f"but {lossless.mismatches} of {lossless.checked} that were checked differ"
-    return "and not one of them changed"
+        return f"but {lossless.mismatches} of {lossless.checked} answers differ"
+    return "and not one answer changed"
 
 
 def lead(results: Results) -> str:
