@@ -194,7 +194,7 @@ def _prompts(
     places = lay_out(vectors[chosen])
     return tuple(
         Prompt(found.labels[e.id], float(x), float(y), _beginning(e.prompt_text))
-        for e, (x, y) in zip([known[index] for index in chosen], places, strict=True)
+        for e, (x, y) in zip([known[int(index)] for index in chosen], places, strict=True)
     )
 
 

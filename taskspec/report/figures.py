@@ -32,20 +32,19 @@ class Axis:
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
-def curve(points: Sequence[tuple[int, float]], width: float, height: float) -> str:
-    """Points of an SVG polyline that fills a box, its highest value on top.
+def curve(points: Sequence[tuple[int, float]], most: float, width: float, height: float) -> str:
+    """Points of an SVG polyline in a box whose bottom is 0, so that noise does not look like news.
 
     Args:
-        points: Steps and values, at least one.
+        points: Steps and values from 0 on, at least one.
+        most: Value at the top.
         width: Of the box.
         height: Of the box.
     """
-    steps, values = [step for step, _ in points], [value for _, value in points]
-    first, low = min(steps), min(values)
-    across = max(steps) - first or 1
-    up = max(values) - low or 1.0
+    first = min(step for step, _ in points)
+    across = max(step for step, _ in points) - first or 1
     return " ".join(
-        f"{width * (step - first) / across:.1f},{height * (1 - (value - low) / up):.1f}"
+        f"{width * (step - first) / across:.1f},{height * (1 - value / (most or 1.0)):.1f}"
         for step, value in points
     )
 
