@@ -46,7 +46,7 @@ class SpeedupPair:
             return "faster in B"
         if self.second.high < self.first.low:
             return "slower in B"
-        return "intervals overlap"
+        return "undecided"
 
 
 @dataclass(frozen=True)
