@@ -25,6 +25,7 @@ from taskspec.cli.models import models
 from taskspec.cli.new_plugin import new_plugin
 from taskspec.cli.plugins import plugins
 from taskspec.cli.recipes import copy, recipes
+from taskspec.cli.report import report
 from taskspec.cli.run import run
 from taskspec.cli.validate import validate
 from taskspec.errors import TaskSpecError, Terminated
@@ -124,6 +125,7 @@ COMMANDS = (
     check_plugin,
     new_plugin,
     models,
+    report,
     generate,
     answer,
     calibrate,

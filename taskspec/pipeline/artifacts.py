@@ -7,14 +7,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from taskspec.errors import ArtifactError
 from taskspec.files import PARTIAL, replacing
+from taskspec.pipeline.memory import PeakMemory, peak_memory
 
 DONE = "done.json"
 _MARKER, _CLOCK = ".fingerprint", ".seconds"
@@ -66,11 +67,13 @@ class Done:
         fingerprint: What the stage's result depends on.
         files: SHA-256 of every file, by path relative to the stage's folder.
         seconds: How long the stage worked, interruptions included.
+        memory: The most that the attempt which finished it held; None in older runs.
     """
 
     fingerprint: str
     files: Mapping[str, str]
     seconds: float
+    memory: PeakMemory | None = None
 
     @property
     def result(self) -> str:
@@ -84,18 +87,29 @@ def read_done(folder: Path) -> Done | None:
     if not path.is_file():
         return None
     value = read_json(path)
-    return Done(value["fingerprint"], value["files"], value["seconds"])
+    memory = value.get("memory")
+    return Done(
+        value["fingerprint"],
+        value["files"],
+        value["seconds"],
+        None if memory is None else PeakMemory(**memory),
+    )
 
 
-def check_files(folder: Path, done: Done) -> None:
+def check_files(folder: Path, done: Done, names: Iterable[str] | None = None) -> None:
     """Make sure a finished stage's files are what the stage wrote.
+
+    Args:
+        folder: The stage's folder.
+        done: Its mark.
+        names: Some of its files; None checks all.
 
     Raises:
         ArtifactError: Naming the first file that was altered or removed.
     """
-    for name, expected in done.files.items():
+    for name in done.files if names is None else names:
         path = folder / name
-        if not path.is_file() or file_digest(path) != expected:
+        if not path.is_file() or file_digest(path) != done.files[name]:
             raise ArtifactError(
                 f"{path} was {'altered' if path.is_file() else 'removed'} after its stage "
                 f"finished; remove {folder} to make that stage again"
@@ -155,9 +169,9 @@ def working_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
         for path in sorted(work.rglob("*"))
         if path.is_file()
     }
-    write_json(
-        work / DONE, {"fingerprint": fingerprint, "files": files, "seconds": round(seconds, 3)}
-    )
+    # Not among the files: what a stage held must not make its result another one.
+    done = Done(fingerprint, files, round(seconds, 3), peak_memory())
+    write_json(work / DONE, asdict(done))
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(work, folder)

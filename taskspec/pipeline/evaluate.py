@@ -10,12 +10,15 @@ from typing import Any
 
 from taskspec.corpus.examples import ALL_TASKS
 from taskspec.decoding.engine import Engine
+from taskspec.evaluation.clustering import ClusteringScore
 from taskspec.evaluation.matrix import Matrix, Timing
+from taskspec.evaluation.routing import to_json as routed_to_json
 from taskspec.evaluation.table import (
     Clustering,
     Lossless,
     ResultRow,
     Results,
+    RouterScore,
     VerifierUsed,
     from_json,
     to_json,
@@ -25,14 +28,16 @@ from taskspec.pipeline.assign import Assigned, all_entries, engine_for, load_ass
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.environment import describe_environment
 from taskspec.pipeline.held_out import HeldOut, check_lossless, held_out_prompts
-from taskspec.pipeline.scores import Accuracy, clustering_score, router_score, task_reports
+from taskspec.pipeline.partition import load_tasks
+from taskspec.pipeline.scores import Accuracy, clustering_score, route_held_out, task_reports
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.timing import PLAIN, ROUTED, Methods, time_all
 from taskspec.serving.pool import DraftEntry, load_pool, with_members
-from taskspec.serving.routing import PromptRouter, load_prompt_router
+from taskspec.serving.routing import load_prompt_router
 
 RESULTS = "results.json"
-_TIMINGS = "timings.jsonl"
+ROUTING = "routing.jsonl"
+TIMINGS = "timings.jsonl"
 
 
 class Evaluate(Stage):
@@ -57,7 +62,11 @@ class Evaluate(Stage):
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
-        """Write `results.json` and `timings.jsonl`, and copy the results into the run's folder."""
+        """Write what was measured.
+
+        `timings.jsonl` holds every answer's time and steps, `routing.jsonl` where the router sent
+        each held-out prompt, `results.json` what follows; the last is copied into the run's folder.
+        """
         assigned = load_assignment(context.stage_folders["assign"])
         router = load_prompt_router(
             context.stage_folders["route"],
@@ -72,8 +81,13 @@ class Evaluate(Stage):
         pool = load_pool(entries, context.registry, context.target)
         engine = engine_for(context, pool)
         methods = Methods(assigned, pool, prompts)
-        timings = time_all(context, folder / _TIMINGS, engine, router, pool, methods, prompts)
-        results = _summarise(context, engine, methods, prompts, timings, router, lossless)
+        timings = time_all(context, folder / TIMINGS, engine, router, pool, methods, prompts)
+        clustering = clustering_score(context)
+        score, routed_prompts = route_held_out(context, router, clustering)
+        write_atomically(folder / ROUTING, routed_to_json(routed_prompts))
+        results = _summarise(
+            context, engine, methods, prompts, timings, lossless, clustering, score
+        )
         write_atomically(folder / RESULTS, to_json(results))
         shutil.copy(folder / RESULTS, context.folder / RESULTS)
         routed = results.row(ROUTED)
@@ -98,8 +112,9 @@ def _summarise(
     methods: Methods,
     prompts: Sequence[HeldOut],
     timings: Sequence[Timing],
-    router: PromptRouter,
     lossless: Lossless,
+    clustering: ClusteringScore | None,
+    router: RouterScore,
 ) -> Results:
     """Rows, scores and facts of the run."""
     tasks = {prompt.request.id: prompt.row for prompt in prompts}
@@ -121,7 +136,6 @@ def _summarise(
     table += matrix.rows("random", {})
     table += matrix.rows(ROUTED, accuracy(methods.routed))
     table += matrix.rows("oracle", {})
-    clustering = clustering_score(context)
     steady = [t for t in timings if not any(own.looping for own in matrix.cell(PLAIN, t.prompt))]
     return Results(
         rows=tuple(table),
@@ -129,9 +143,9 @@ def _summarise(
         clustering=Clustering(
             None if clustering is None else clustering.accuracy,
             None if clustering is None else clustering.ari,
-            len(router.assignments),
+            len(load_tasks(context.stage_folders["partition"]).names),
         ),
-        router=router_score(context, router, clustering),
+        router=router,
         verifier=VerifierUsed(engine.verifier.name, engine.verifier.lossless),
         tasks=tuple(task_reports(context, prompts, timings)),
         speed_regret=1

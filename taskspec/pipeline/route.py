@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from taskspec.corpus.examples import Example
+from taskspec.evaluation.routing import RoutedPrompt, to_json
 from taskspec.interfaces import Encoder, Router
+from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
-from taskspec.pipeline.partition import load_tasks
+from taskspec.pipeline.partition import Tasks, load_tasks
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.plugins import make_plugin
 from taskspec.serving.routing import router_inputs
+
+ROUTING = "routing.jsonl"
 
 
 class Route(Stage):
@@ -36,7 +43,7 @@ class Route(Stage):
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
-        """Write `encoder/` and `router/`."""
+        """Write `encoder/`, `router/` and, of validation prompts, `routing.jsonl`."""
         tasks = load_tasks(context.stage_folders["partition"])
         examples = [e for e in known_examples(context) if tasks.labels[e.id] >= 0]
         train = [example for example in examples if example.split == "train"]
@@ -54,6 +61,23 @@ class Route(Stage):
         if not held:
             return f"{router.name} on {encoder.name}; no validation prompts to score it"
         inputs = router_inputs(router, encoder, [example.prompt_text for example in held])
-        guessed = router.predict_proba(inputs).argmax(axis=1)
-        right = np.mean([g == tasks.labels[e.id] for g, e in zip(guessed, held, strict=True)])
+        routed = _beside_partition(held, tasks, router.predict_proba(inputs))
+        write_atomically(folder / ROUTING, to_json(routed))
+        right = np.mean([each.right for each in routed])
         return f"{router.name} on {encoder.name}; {right:.1%} of validation prompts to their task"
+
+
+def _beside_partition(
+    examples: Sequence[Example], tasks: Tasks, probabilities: NDArray[np.float32]
+) -> list[RoutedPrompt]:
+    """The router's likeliest task of each prompt, and the one that the partition put it in."""
+    return [
+        RoutedPrompt(
+            example.id,
+            tasks.names[tasks.labels[example.id]],
+            tasks.names[int(row.argmax())],
+            int(row.argmax()) == tasks.labels[example.id],
+            float(row.max()),
+        )
+        for example, row in zip(examples, probabilities, strict=True)
+    ]

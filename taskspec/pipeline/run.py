@@ -14,6 +14,7 @@ from taskspec.pipeline.draft import Draft
 from taskspec.pipeline.encode import Encode
 from taskspec.pipeline.evaluate import RESULTS, Evaluate, load_results
 from taskspec.pipeline.partition import Partition
+from taskspec.pipeline.report import write_report
 from taskspec.pipeline.route import Route
 from taskspec.pipeline.runner import follow_run, run_stages
 from taskspec.pipeline.stage import Stage
@@ -44,14 +45,16 @@ def follow_recipe(loaded: LoadedRecipe, registry: Registry) -> None:
 
 
 def run_recipe(loaded: LoadedRecipe, registry: Registry, console: Console) -> RunContext:
-    """Run a recipe's stages and show the table, the bundle and the command to type next."""
+    """Run a recipe's stages and write its report and show the table and what to do next."""
     check_launch(loaded.recipe.align.trainer)
     context = run_stages(stages(), loaded, registry, console)
     results = load_results(context.stage_folders["evaluate"])
     bundle = context.stage_folders["bundle"]
     console.print()
     render(results, console)
+    report = write_report(context.folder)
     console.print(f"\nresults  {context.folder / RESULTS}", highlight=False, soft_wrap=True)
+    console.print(f"report   {report}", highlight=False, soft_wrap=True)
     console.print(f"bundle   {bundle}", highlight=False, soft_wrap=True)
     console.print(
         f'next     taskspec generate {bundle} "Your prompt" --stats',

@@ -22,6 +22,7 @@ from taskspec.pipeline.artifacts import (
 )
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.environment import describe_environment
+from taskspec.pipeline.memory import forget_peak
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.together import follow_stages
 from taskspec.recipe.loading import LoadedRecipe
@@ -83,6 +84,7 @@ def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: Run
     else:
         folder.parent.mkdir(exist_ok=True)
         console.print(f"[bold]{folder.name}[/bold]", highlight=False)
+        forget_peak()
         with working_folder(folder, fingerprint) as work:
             write_atomically(work / SUMMARY, stage.run(context, work) + "\n")
         done = read_done(folder)

@@ -15,6 +15,7 @@ from taskspec.decoding.records import DraftChoice, StepRecord
 from taskspec.evaluation.clustering import ClusteringScore, score_clustering
 from taskspec.evaluation.matrix import Timing
 from taskspec.evaluation.metrics import draft_accuracy
+from taskspec.evaluation.routing import RoutedPrompt
 from taskspec.evaluation.table import RouterScore, TaskReport
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
@@ -69,13 +70,14 @@ def clustering_score(context: RunContext) -> ClusteringScore | None:
     )
 
 
-def router_score(
+def route_held_out(
     context: RunContext, router: PromptRouter, clustering: ClusteringScore | None
-) -> RouterScore:
-    """Accuracy and latency over all held-out prompts."""
+) -> tuple[RouterScore, list[RoutedPrompt]]:
+    """Accuracy and latency over all held-out prompts, and where each of them went."""
     held = [e for e in load_examples(context.stage_folders["collect"]) if e.split == "test"]
     routes = [router.route(example.prompt_text) for example in held]
     right_task, right_draft = None, None
+    matching: Mapping[int, str] = {}
     if clustering is not None and all(example.task is not None for example in held):
         matching = clustering.matching
         drafts = {task: router.assignments[label].draft for label, task in matching.items()}
@@ -95,12 +97,25 @@ def router_score(
                 ]
             )
         )
-    return RouterScore(
+    score = RouterScore(
         right_task,
         right_draft,
         1000 * median(route.seconds for route in routes),
         float(np.mean([route.label is None for route in routes])),
     )
+    prompts = [
+        RoutedPrompt(
+            example.id,
+            example.task if matching else None,
+            None if route.label is None else route.assignment.task,
+            matching.get(route.label) == example.task
+            if matching and route.label is not None
+            else None,
+            route.probability,
+        )
+        for example, route in zip(held, routes, strict=True)
+    ]
+    return score, prompts
 
 
 def task_reports(

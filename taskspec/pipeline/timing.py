@@ -85,7 +85,7 @@ def time_all(
     Later repeats time plain decoding, the routed method and, to score the oracle, the one of its
     candidates that was fastest for the prompt in the first.
     """
-    timings = _read_timings(path)
+    timings = _go_on_from(path)
     done = {(timing.prompt, timing.repeat) for timing in timings}
     repeats = context.recipe.evaluate.repeats
     names = methods.timed()
@@ -140,19 +140,25 @@ def _append_timings(path: Path, timings: Sequence[Timing]) -> None:
         file.write(json.dumps([asdict(timing) for timing in timings]) + "\n")
 
 
-def _read_timings(path: Path) -> list[Timing]:
+def _go_on_from(path: Path) -> list[Timing]:
     """What an interrupted attempt measured; a line cut by the interruption is dropped."""
     if not path.is_file():
         return []
     whole = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            whole.append(json.loads(line))
+            json.loads(line)
         except ValueError:
             continue
-    write_atomically(path, "".join(json.dumps(line) + "\n" for line in whole))
+        whole.append(line + "\n")
+    write_atomically(path, "".join(whole))
+    return read_timings(path)
+
+
+def read_timings(path: Path) -> list[Timing]:
+    """The timings of a finished evaluation."""
     return [
         Timing(**{**each, "steps": tuple(StepRecord(**step) for step in each["steps"])})
-        for line in whole
-        for each in line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        for each in json.loads(line)
     ]

@@ -1,0 +1,94 @@
+"""`taskspec report`: pages of finished runs, one message for everything else."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import Result
+from rich.console import Console
+from typer.testing import CliRunner
+
+from taskspec.cli.main import app
+from taskspec.pipeline.report import gather
+from taskspec.pipeline.run import run_recipe
+from taskspec.recipe.loading import load_recipe
+from taskspec.registry import default_registry
+
+
+def report(*arguments: str | Path) -> Result:
+    """`taskspec report` within this process."""
+    return CliRunner().invoke(app, ["report", *map(str, arguments)])
+
+
+def refuse(*arguments: str | Path) -> str:
+    """What is said to a mistake."""
+    result = report(*arguments)
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
+    assert result.output.count("error:") == 1
+    return " ".join(result.output.split())
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    assert "is not a run's folder" in refuse(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: mine\n")
+    (tmp_path / "stages" / ".01-collect.partial").mkdir(parents=True)
+    assert "not finished: stage collect" in refuse(tmp_path)
+
+
+def test_out_is_for_comparisons(tmp_path: Path) -> None:
+    assert "--out is for comparisons" in refuse(tmp_path, "--out", tmp_path / "page.html")
+
+
+def test_a_finished_run_has_a_report_and_can_be_compared(write_recipe: Callable[..., Path]) -> None:
+    recipe, output = write_recipe(), io.StringIO()
+    registry = default_registry()
+    loaded = load_recipe(str(recipe), [f"runs={recipe.parent / 'runs'}"], registry)
+    folder = run_recipe(loaded, registry, Console(file=output, width=200)).folder
+    page = folder / "report.html"
+    assert f"report   {page}" in output.getvalue()
+    made = page.read_text()
+
+    facts = gather(folder)
+    assert sum(task.training for task in facts.tasks) == 32
+    assert sum(task.held_out or 0 for task in facts.tasks) == 8
+    assert all(task.examples and task.measured for task in facts.tasks)
+    assert len(facts.prompts) == facts.prompt_total == 38
+    assert {0 <= p.x <= 1 and 0 <= p.y <= 1 for p in facts.prompts} == {True}
+    assert facts.routing is not None and facts.routing.source.startswith("held-out")
+    assert sum(map(sum, facts.routing.confusion.counts)) == 8
+    assert all((stage.resident or 1) > 0 and stage.summary for stage in facts.stages)
+    assert {training.draft for training in facts.trainings} == {"small"}
+    assert all(training.loss for training in facts.trainings)
+    assert all(0 <= rate <= 1 for row in facts.positions for rate in row.rates)
+    assert facts.command is None
+
+    page.unlink()
+    assert report(folder).exit_code == 0
+    again = page.read_text()
+    assert again.count("<use") == made.count("<use")
+
+    other = folder.with_name("other")
+    shutil.copytree(folder, other)
+    result = report(folder, other)
+    assert result.exit_code == 0
+    assert "undecided" in result.output
+    assert (other / "compared-with-tiny.html").is_file()
+
+    certificate = folder / "bundle" / "certificate.json"
+    certificate.write_text(json.dumps({"greedy": "nothing"}))
+    assert "certificate.json is not what taskspec certify writes" in refuse(folder)
+    certificate.unlink()
+
+    tasks = other / "stages" / "03-partition" / "tasks.json"
+    tasks.write_text(tasks.read_text().replace("0", "1", 1))
+    assert "tasks.json was altered" in refuse(other)
+    shutil.rmtree(other / "bundle")
+    assert "not finished: stage bundle" in refuse(other)
