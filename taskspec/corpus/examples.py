@@ -31,12 +31,14 @@ class Example:
         messages: The turns.
         split: `train`, `validation` or `test`; None until splits are drawn.
         task: Known task label, for evaluation only; None when unknown.
+        later: What the user says next, after answers yet to be given (Spec-Bench's later turns).
     """
 
     id: str
     messages: tuple[Message, ...]
     split: str | None = None
     task: str | None = None
+    later: tuple[str, ...] = ()
 
     @property
     def prompt_text(self) -> str:

@@ -25,8 +25,8 @@ def read_examples(path: Path | Traversable) -> list[Example]:
     """Read prompts.
 
     A JSONL file (or a JSON array) of rows with `messages` (chat), `conversations` (ShareGPT),
-    `turns` (Spec-Bench; the first turn) or `prompt`; `id`, `task` and `split` are optional. A
-    conversation is cut after its last user turn.
+    `turns` (Spec-Bench; the first turn is the prompt) or `prompt`; `id`, `task` and `split` are
+    optional. A conversation is cut after its last user turn.
 
     Raises:
         CorpusError: When the file is missing, empty or malformed: all problems at once, each with

@@ -43,9 +43,10 @@ def read_row(row: Any, fallback_id: str) -> Example:
     task = _label(row, "task") or _label(row, "category")
     if task == ALL_TASKS:
         raise BadRow(f"task '{ALL_TASKS}' names the row over all tasks; call it otherwise")
-    example = Example(name, tuple(messages), split, task)
+    later = tuple(row["turns"][1:]) if _is_spec_bench(row) else ()
+    example = Example(name, tuple(messages), split, task, later)
     try:
-        "".join([name, task or "", *(message.content for message in messages)]).encode()
+        "".join([name, task or "", *(each.content for each in messages), *later]).encode()
     except UnicodeEncodeError:
         raise BadRow("half of a surrogate pair (\\ud800 to \\udfff) stands alone") from None
     return example
@@ -58,8 +59,11 @@ def _messages(row: Mapping[str, Any]) -> Iterator[Message]:
         yield from _turns(row, "conversations", "from", "value", _SHAREGPT_ROLES)
     elif "turns" in row:
         turns = row["turns"]
-        if not isinstance(turns, list) or not turns or not isinstance(turns[0], str):
+        if not isinstance(turns, list) or not turns or not all(isinstance(t, str) for t in turns):
             raise BadRow("`turns` must be a list of texts")
+        empty = next((n for n, turn in enumerate(turns, 1) if n > 1 and not turn.strip()), None)
+        if empty is not None:
+            raise BadRow(f"turn {empty} is empty")
         yield Message("user", turns[0])
     elif "prompt" in row:
         if not isinstance(row["prompt"], str):
@@ -67,6 +71,11 @@ def _messages(row: Mapping[str, Any]) -> Iterator[Message]:
         yield Message("user", row["prompt"])
     else:
         raise BadRow("expected `messages`, `conversations`, `turns` or `prompt`")
+
+
+def _is_spec_bench(row: Mapping[str, Any]) -> bool:
+    """Whether the prompt is read from `turns`."""
+    return "turns" in row and "messages" not in row and "conversations" not in row
 
 
 def _turns(

@@ -48,8 +48,10 @@ class Align(Stage):
     together = True
 
     def settings(self, context: RunContext) -> Any:
-        """The aligner, its budget and the seed."""
+        """The aligner, its budget and the seed; nothing at all where none is to align."""
         recipe = context.recipe
+        if not recipe.align.enabled:
+            return {"enabled": False}
         return {
             "aligner": context.plugin_identity("aligner", recipe.align),
             "recovery": context.plugin_identity("aligner", recipe.align.recovery),
@@ -64,6 +66,8 @@ class Align(Stage):
     def run(self, context: RunContext, folder: Path) -> str:
         """Write `<draft>@<task>/` for each draft, trained ones with `@shared/` and `@single/`."""
         align = context.recipe.align
+        if not align.enabled:
+            return "left out: drafts stay as they were built"
         first, then = plan_jobs(context, folder)
         lines = [line for job in first for line in _bring(context, folder, job)]
         if align.jobs == "side-by-side" and device_total(align.trainer) > 1:
@@ -122,7 +126,9 @@ def base_entry(context: RunContext, draft: str) -> DraftEntry:
 
 
 def aligned_entry(context: RunContext, draft: str, key: str) -> DraftEntry:
-    """A draft of the pool aligned to a task (`task-0`) or to all (`single`)."""
+    """A draft of the pool aligned to a task (`task-0`) or to all (`single`), where any is."""
+    if not context.recipe.align.enabled:
+        return base_entry(context, draft)
     name = f"{draft}@{key}"
     folder = context.stage_folders["align"] / name / "draft"
     choice = context.recipe.draft.pool[draft]

@@ -220,18 +220,26 @@ class _Bench:
         """All drafts considered for a task, the promising ones timed."""
         considered = [
             candidate
-            for entry in task_entries(self.context, label)
+            for entry in self._considered(label)
             if (candidate := self.best_length(entry.name, [label])) is not None
         ]
         considered.sort(key=lambda candidate: -candidate.predicted)
         best = max((candidate.predicted for candidate in considered), default=0.0)
         # Plain decoding has the overhead too: its own promise is 1 / (1 + o), not 1.
-        least = max(_NEARLY_PLAIN / (1 + self.overhead), best / _CLEARLY_BETTER)
+        # A margin below that asks for drafts that do not pay, too.
+        nearly = min(_NEARLY_PLAIN, self.context.recipe.assign.margin)
+        least = max(nearly / (1 + self.overhead), best / _CLEARLY_BETTER)
         promising = [candidate for candidate in considered if candidate.predicted >= least]
         measured = self._measure(label, promising[:_TIMED_CANDIDATES])
         return [
             replace(candidate, measured=measured.get(candidate.draft)) for candidate in considered
         ]
+
+    def _considered(self, label: int) -> list[DraftEntry]:
+        """The drafts that a task may get."""
+        named, pool = self.context.recipe.assign.drafts, self.context.recipe.draft.pool
+        entries = task_entries(self.context, label)
+        return [e for name, e in zip(pool, entries, strict=True) if not named or name in named]
 
     def _measure(self, label: int, candidates: Sequence[Candidate]) -> dict[str, float]:
         """Micro-pooled speed-up over plain decoding, prompt by prompt in turn."""

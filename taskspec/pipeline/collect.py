@@ -26,7 +26,7 @@ from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
-from taskspec.recipe.schema import CollectConfig
+from taskspec.recipe.schema import CollectConfig, CorpusConfig
 from taskspec.training.teacher import top_tokens
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Collect(Stage):
         return {
             "target": plain(recipe.target),
             "weights": model_fingerprint(recipe.target.model),
-            "corpus": plain(recipe.corpus),
+            "corpus": _corpus_settings(recipe.corpus),
             "content": corpus_digest(_corpus(context)),
             "collect": _settings(recipe.collect),
             "seed": recipe.seed,
@@ -120,6 +120,13 @@ class Collect(Stage):
             )
             for index in range(count)
         ]
+
+
+def _corpus_settings(config: CorpusConfig) -> dict[str, Any]:
+    """Which prompts there are; tasks that are left out of what follows are answered too."""
+    settings: dict[str, Any] = plain(config)
+    del settings["leave_out"]
+    return settings
 
 
 def _settings(config: CollectConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from taskspec.corpus.cleaning import clean_text
 from taskspec.corpus.examples import Example
+from taskspec.errors import CorpusError
 from taskspec.interfaces import Encoder
 from taskspec.pipeline.collect import load_answers, load_examples
 from taskspec.pipeline.context import RunContext
@@ -26,15 +28,17 @@ class Encode(Stage):
 
     def settings(self, context: RunContext) -> Any:
         """The encoder and the text it reads."""
-        choice = context.recipe.encode
+        choice, left_out = context.recipe.encode, context.recipe.corpus.leave_out
         return {
             "encoder": context.plugin_identity("encoder", choice),
             "text": choice.text,
             "clean": choice.clean,
+            **({"leave_out": left_out} if left_out else {}),
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Write `encoder/` and `vectors.safetensors` (one float32 row per prompt, in order)."""
+        _check_left_out(context)
         examples = known_examples(context)
         texts = partition_texts(context, examples)
         if context.recipe.encode.clean:
@@ -50,9 +54,32 @@ class Encode(Stage):
 
 
 def known_examples(context: RunContext) -> list[Example]:
-    """The training and validation prompts, in the corpus's order."""
+    """The training and validation prompts, in the corpus's order; those left out are not known."""
     examples = load_examples(context.stage_folders["collect"])
-    return [example for example in examples if example.split != "test"]
+    left_out = context.recipe.corpus.leave_out
+    return [each for each in examples if each.split != "test" and each.task not in left_out]
+
+
+def _check_left_out(context: RunContext) -> None:
+    """Refuse to leave out tasks that no prompt has, or so many that too few prompts stay.
+
+    Raises:
+        CorpusError: Naming the tasks there are.
+    """
+    left_out = context.recipe.corpus.leave_out
+    tasks = {each.task for each in load_examples(context.stage_folders["collect"])} - {None}
+    named = ", ".join(sorted(map(str, tasks))) or "none; prompts have no `task`"
+    unknown = [task for task in left_out if task not in tasks]
+    if unknown:
+        raise CorpusError(
+            f"corpus.leave_out: no prompt has the task '{unknown[0]}'; tasks are: {named}"
+        )
+    counts = Counter(example.split for example in known_examples(context))
+    if left_out and (counts["train"] < 2 or not counts["validation"]):
+        raise CorpusError(
+            f"corpus.leave_out leaves {counts['train']} training and {counts['validation']} "
+            f"validation prompts, too few to work with; tasks are: {named}"
+        )
 
 
 def partition_texts(context: RunContext, examples: list[Example]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from taskspec.evaluation.routing import to_json as routed_to_json
 from taskspec.evaluation.table import (
     Clustering,
     Lossless,
-    ResultRow,
     Results,
     RouterScore,
     VerifierUsed,
@@ -31,6 +29,7 @@ from taskspec.pipeline.held_out import HeldOut, check_lossless, held_out_prompts
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.scores import Accuracy, clustering_score, route_held_out, task_reports
 from taskspec.pipeline.stage import Stage
+from taskspec.pipeline.table_rows import benchmark_rows, speed_regret, with_references
 from taskspec.pipeline.timing import PLAIN, ROUTED, Methods, time_all
 from taskspec.serving.pool import DraftEntry, load_pool, with_members
 from taskspec.serving.routing import load_prompt_router
@@ -118,24 +117,9 @@ def _summarise(
 ) -> Results:
     """Rows, scores and facts of the run."""
     tasks = {prompt.request.id: prompt.row for prompt in prompts}
-    measured = Matrix(timings, tasks, context.recipe.evaluate.resamples)
-    pool = methods.pool_methods
-    candidates = {prompt: methods.candidates(prompt) for prompt in tasks}
-    extra = [*measured.random(pool, "random"), *measured.oracle(candidates, "oracle")]
-    matrix = Matrix([*timings, *extra], tasks, context.recipe.evaluate.resamples)
-    accuracy = Accuracy(context, engine, prompts)
-    best = matrix.best_single(pool)
-    table: list[ResultRow] = []
-    for method in (PLAIN, "vanilla", "single", "best-single", "prompt-lookup"):
-        source = best if method == "best-single" else methods.source(method)
-        if source not in methods.choices:
-            continue
-        choice = methods.choices[source]
-        found = {} if choice is None else accuracy.of_one_draft(choice)
-        table += [replace(row, method=method) for row in matrix.rows(source, found)]
-    table += matrix.rows("random", {})
-    table += matrix.rows(ROUTED, accuracy(methods.routed))
-    table += matrix.rows("oracle", {})
+    matrix = with_references(timings, methods, tasks, context.recipe.evaluate.resamples)
+    accuracy = Accuracy(engine, prompts, context.recipe.collect.batch_size)
+    table = benchmark_rows(matrix, methods, accuracy)
     steady = [t for t in timings if not any(own.looping for own in matrix.cell(PLAIN, t.prompt))]
     return Results(
         rows=tuple(table),
@@ -148,8 +132,7 @@ def _summarise(
         router=router,
         verifier=VerifierUsed(engine.verifier.name, engine.verifier.lossless),
         tasks=tuple(task_reports(context, prompts, timings)),
-        speed_regret=1
-        - matrix.speed(ROUTED, list(tasks), "oracle") / matrix.speed("oracle", list(tasks)),
+        speed_regret=speed_regret(matrix),
         speedup_without_looping=_speedup(steady),
         environment={
             **describe_environment(context.registry),

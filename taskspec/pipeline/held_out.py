@@ -30,6 +30,11 @@ class HeldOut:
     row: str
     route: Route
 
+    @property
+    def text(self) -> str:
+        """What routers read."""
+        return self.example.prompt_text
+
 
 def held_out_prompts(context: RunContext, router: PromptRouter) -> list[HeldOut]:
     """The held-out prompts to decode: a seeded draw from every known (else found) task."""

@@ -48,6 +48,7 @@ class Partition(Stage):
             "partitioner": context.plugin_identity("partitioner", choice),
             "noise": choice.noise,
             "seed": context.recipe.seed,
+            **({"shuffled": True} if choice.shuffled else {}),
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
@@ -70,6 +71,8 @@ class Partition(Stage):
             )
         noise = int((labels < 0).sum())
         labels = resolve_noise(labels, vectors, train, context.recipe.partition.noise)
+        if context.recipe.partition.shuffled:
+            labels = shuffle_labels(labels, train, context.recipe.seed)
         names: Sequence[str] = [name.replace(" ", "-") for name in partitioner.task_names]
         names = names or key_terms([example.prompt_text for example in examples], labels)
         (folder / "partitioner").mkdir(exist_ok=True)
@@ -113,6 +116,27 @@ def resolve_noise(
     similarity = vectors[lost] @ vectors[known].T
     resolved[lost] = labels[known][similarity.argmax(axis=1)]
     return resolved
+
+
+def shuffle_labels(
+    labels: NDArray[np.int64], train: NDArray[np.bool_], seed: int
+) -> NDArray[np.int64]:
+    """Deal the labels of each split out to its prompts at random.
+
+    Args:
+        labels: int64 [N].
+        train: bool [N]; training and validation prompts keep to their own labels, so that every
+            task has as many of both as before.
+        seed: Draws who gets which.
+
+    Returns:
+        int64 [N].
+    """
+    generator = np.random.default_rng(seed)
+    dealt = labels.copy()
+    for part in (train, ~train):
+        dealt[part] = generator.permutation(labels[part])
+    return dealt
 
 
 def load_tasks(folder: Path) -> Tasks:

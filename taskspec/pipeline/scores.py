@@ -19,9 +19,10 @@ from taskspec.evaluation.routing import RoutedPrompt
 from taskspec.evaluation.table import RouterScore, TaskReport
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.held_out import HeldOut
 from taskspec.pipeline.partition import load_tasks
-from taskspec.pipeline.timing import PLAIN
+from taskspec.pipeline.timing import PLAIN, TimedPrompt
 from taskspec.serving.routing import PromptRouter
 
 _FORCED_LENGTH = 4
@@ -30,8 +31,8 @@ _FORCED_LENGTH = 4
 class Accuracy:
     """Draft accuracy of methods: u_1 with every draft forced to four tokens, in batches."""
 
-    def __init__(self, context: RunContext, engine: Engine, prompts: Sequence[HeldOut]) -> None:
-        self.context, self.engine, self.prompts = context, engine, prompts
+    def __init__(self, engine: Engine, prompts: Sequence[TimedPrompt], batch: int) -> None:
+        self.engine, self.prompts, self.batch = engine, prompts, batch
         self._of_one_draft: dict[DraftChoice, dict[str, float | None]] = {}
 
     def of_one_draft(self, choice: DraftChoice) -> dict[str, float | None]:
@@ -43,13 +44,12 @@ class Accuracy:
 
     def __call__(self, choices: Mapping[str, DraftChoice | None]) -> dict[str, float | None]:
         """Accuracy per task and over all, given each prompt's draft."""
-        batch = self.context.recipe.collect.batch_size
         forced = [
             replace(p.request, draft=replace(choice, draft_length=_FORCED_LENGTH))
             for p in self.prompts
             if (choice := choices[p.request.id]) is not None
         ]
-        steps = {result.id: result.steps for result in self.engine.generate(forced, batch)}
+        steps = {result.id: result.steps for result in self.engine.generate(forced, self.batch)}
         rows: dict[str, list[StepRecord]] = {ALL_TASKS: []}
         for prompt in self.prompts:
             own = steps.get(prompt.request.id, ())
@@ -122,8 +122,8 @@ def task_reports(
     context: RunContext, prompts: Sequence[HeldOut], timings: Sequence[Timing]
 ) -> list[TaskReport]:
     """What each task's held-out prompts share with training, and how they were decoded."""
-    examples = load_examples(context.stage_folders["collect"])
-    train = [example.prompt_text for example in examples if example.split == "train"]
+    known = known_examples(context)
+    train = [example.prompt_text for example in known if example.split == "train"]
     looping = {timing.prompt: timing.looping for timing in timings if timing.method == PLAIN}
     reports = []
     for name in dict.fromkeys(prompt.row for prompt in prompts):

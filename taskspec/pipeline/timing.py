@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
 
 from taskspec.corpus.answers import is_looping
 from taskspec.decoding.engine import Engine
@@ -21,6 +24,44 @@ from taskspec.serving.pool import Pool
 from taskspec.serving.routing import PromptRouter
 
 PLAIN, ROUTED = "plain", "routed"
+
+
+Way = Callable[[str], DraftChoice | None]
+"""From a prompt's text to its draft; None decodes plainly. What it costs is timed, too."""
+
+
+class TimedPrompt(Protocol):
+    """What is timed: a request without a draft, its text for routers, its row in tables."""
+
+    @property
+    def request(self) -> Request:
+        """Without a draft."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What routers read."""
+        ...
+
+    @property
+    def row(self) -> str:
+        """Its task in tables."""
+        ...
+
+
+def always(choice: DraftChoice | None) -> Way:
+    """One draft for every prompt."""
+    return lambda text: choice
+
+
+def routed(router: PromptRouter, pool: Pool) -> Way:
+    """The draft that a router finds for the prompt."""
+
+    def choose(text: str) -> DraftChoice | None:
+        assignment = router.route(text).assignment
+        return pool.choice(assignment.draft, assignment.draft_length)
+
+    return choose
 
 
 class Methods:
@@ -61,6 +102,11 @@ class Methods:
         """Names of what is timed."""
         return [*self.choices, ROUTED]
 
+    def ways(self, router: PromptRouter, pool: Pool) -> dict[str, Way]:
+        """How each of what is timed chooses its draft."""
+        ways: dict[str, Way] = {name: always(choice) for name, choice in self.choices.items()}
+        return {**ways, ROUTED: routed(router, pool)}
+
     def candidates(self, prompt: str) -> list[str]:
         """What the oracle chooses from: the routed choice, and the pool's other members."""
         routed = self.routed[prompt]
@@ -85,21 +131,51 @@ def time_all(
     Later repeats time plain decoding, the routed method and, to score the oracle, the one of its
     candidates that was fastest for the prompt in the first.
     """
-    timings = _go_on_from(path)
-    done = {(timing.prompt, timing.repeat) for timing in timings}
-    repeats = context.recipe.evaluate.repeats
-    names = methods.timed()
 
-    def decode(prompt: HeldOut, method: str, repeat: int) -> Timing:
+    def wanted(prompt: str, repeat: int, own: Sequence[Timing]) -> Sequence[str]:
+        if repeat == 0:
+            return methods.timed()
+        pick = Matrix(own, {}, 0).fastest(methods.candidates(prompt), prompt)
+        return list(dict.fromkeys((PLAIN, ROUTED, pick)))
+
+    ways = methods.ways(router, pool)
+    repeats = context.recipe.evaluate.repeats
+    return time_ways(context.console, path, engine, ways, prompts, repeats, wanted)
+
+
+def time_ways(
+    console: Console,
+    path: Path | None,
+    engine: Engine,
+    ways: Mapping[str, Way],
+    prompts: Sequence[TimedPrompt],
+    repeats: int,
+    wanted: Callable[[str, int, Sequence[Timing]], Sequence[str]] | None = None,
+) -> list[Timing]:
+    """Time ways of answering on the same prompts, at batch 1, in rotated order.
+
+    Args:
+        console: Where progress is shown.
+        path: Journal of finished prompts, from which an interrupted attempt goes on; None keeps
+            none.
+        engine: Holds the drafts of all ways.
+        ways: By name.
+        prompts: What to answer.
+        repeats: Rounds over all prompts.
+        wanted: Names to time, given a prompt's id, the repeat and the prompt's timings so far;
+            None times all ways in every repeat.
+    """
+    timings = [] if path is None else _go_on_from(path)
+    done = {(timing.prompt, timing.repeat) for timing in timings}
+
+    def decode(prompt: TimedPrompt, method: str, repeat: int) -> Timing:
+        choices: list[DraftChoice | None] = []
+
         def prepare() -> Request:
-            if method != ROUTED:
-                return replace(prompt.request, draft=methods.choices[method])
-            assignment = router.route(prompt.example.prompt_text).assignment
-            choice = pool.choice(assignment.draft, assignment.draft_length)
-            return replace(prompt.request, draft=choice)
+            choices.append(ways[method](prompt.text))
+            return replace(prompt.request, draft=choices[0])
 
         timed = decode_timed(engine, prepare)
-        choice = methods.routed[prompt.request.id] if method == ROUTED else methods.choices[method]
         return Timing(
             prompt.request.id,
             method,
@@ -107,28 +183,25 @@ def time_all(
             timed.seconds,
             len(timed.generation.tokens),
             timed.generation.steps,
-            0 if choice is None else choice.draft_length,
+            0 if choices[0] is None else choices[0].draft_length,
             is_looping(timed.generation.tokens),
         )
 
-    def wanted(prompt: str, repeat: int) -> list[str]:
-        if repeat == 0:
-            return names
-        first = Matrix([timing for timing in timings if timing.prompt == prompt], {}, 0)
-        pick = first.fastest(methods.candidates(prompt), prompt)
-        return [*dict.fromkeys((PLAIN, ROUTED, pick))]
-
-    with progress(context.console, "timing methods", repeats * len(prompts), len(done)) as advance:
-        for method in names:
-            decode(prompts[0], method, -1)
+    with progress(console, "timing methods", repeats * len(prompts), len(done)) as advance:
+        if len(done) < repeats * len(prompts):
+            for method in ways:
+                decode(prompts[0], method, -1)
         for repeat in range(repeats):
             for index, prompt in enumerate(prompts):
-                if (prompt.request.id, repeat) in done:
+                name = prompt.request.id
+                if (name, repeat) in done:
                     continue
-                order = wanted(prompt.request.id, repeat)
+                own = [timing for timing in timings if timing.prompt == name]
+                order = list(ways) if wanted is None else list(wanted(name, repeat, own))
                 turn = (index + repeat) % len(order)
                 new = [decode(prompt, m, repeat) for m in order[turn:] + order[:turn]]
-                _append_timings(path, new)
+                if path is not None:
+                    _append_timings(path, new)
                 timings += new
                 advance(1)
     return timings

@@ -54,6 +54,7 @@ class AlignConfig(PluginChoice):
     """How trainable drafts learn to say what the target would.
 
     Attributes:
+        enabled: False leaves drafts as they were built, none aligned to any task.
         tokens: Answer tokens each task's draft is trained on, repeats counted. The generic
             recovery and the single draft train on this times the number of tasks.
         shared: Share of that budget which all tasks spend together, on one draft for all
@@ -78,6 +79,7 @@ class AlignConfig(PluginChoice):
     """
 
     use: str = "lora-kd"
+    enabled: bool = True
     tokens: int = 40_000
     shared: float = 0.5
     recovery: PluginChoice = field(default_factory=lambda: PluginChoice(use="kd"))

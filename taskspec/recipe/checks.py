@@ -78,6 +78,7 @@ class _Checks:
         yield from self._temperature(recipe)
         yield from self._recovery(recipe)
         yield from self._members(recipe)
+        yield from self._considered(recipe)
 
     def _choice(self, path: str, kind: str, choice: PluginChoice) -> Iterator[Problem]:
         try:
@@ -140,6 +141,13 @@ class _Checks:
                 elif members.get(member):
                     message = f"'{member}' drafts with others itself; name those drafts instead"
                     yield self._problem(path, message)
+
+    def _considered(self, recipe: Recipe) -> Iterator[Problem]:
+        pool = recipe.draft.pool
+        for name in recipe.assign.drafts if self._is_sound("assign.drafts") else ():
+            if name not in pool:
+                message = f"the pool has no draft '{name}'; it has: {', '.join(pool)}"
+                yield self._problem("assign.drafts", message)
 
     def _is_sound(self, path: str) -> bool:
         return not any(path == bad or path.startswith(f"{bad}.") for bad in self._found)

@@ -50,12 +50,15 @@ class CorpusConfig:
         validation_share: Share of rows without a `split` that choose drafts.
         test_share: Share of rows without a `split` that are held out for evaluation.
         limit: Use at most this many training prompts (drawn with the seed); null uses all.
+        leave_out: Known tasks whose prompts neither train nor choose anything; they are answered
+            all the same, and held-out ones stay. It shows what unseen tasks get.
     """
 
     path: str = MISSING
     validation_share: float = 0.1
     test_share: float = 0.1
     limit: int | None = None
+    leave_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("validation_share", "test_share"):
@@ -162,10 +165,13 @@ class PartitionConfig(PluginChoice):
     Attributes:
         noise: What becomes of prompts labelled as noise: `nearest` joins them to the task of
             the nearest prompt that has one, `drop` leaves them out of training.
+        shuffled: Deal the labels out to other prompts, drawn with the seed, so that tasks keep
+            their sizes and lose their meaning, which shows what clustering is worth.
     """
 
     use: str = "kmeans"
     noise: str = "nearest"
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         one_of("noise", self.noise, ("nearest", "drop"))
@@ -196,12 +202,14 @@ class AssignConfig:
         max_new_tokens: Tokens decoded per prompt while measuring.
         margin: A draft must promise at least this speed-up over plain decoding, otherwise the
             task is decoded plainly.
+        drafts: Drafts of the pool that tasks may get; empty for all.
     """
 
     draft_lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 6, 8])
     prompts_per_task: int = 8
     max_new_tokens: int = 48
     margin: float = 1.03
+    drafts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.draft_lengths or min(self.draft_lengths) < 1:
@@ -217,7 +225,8 @@ class RouteConfig(PluginChoice):
 
     Attributes:
         encoder: Encoder of prompts for the router; it never sees answers.
-        threshold: Below this probability the router abstains and the fallback decodes.
+        threshold: Below this probability the router abstains and the fallback decodes; at 1 it
+            always abstains.
         fallback: `single` (the draft aligned on all data) or `plain`.
     """
 
@@ -227,8 +236,8 @@ class RouteConfig(PluginChoice):
     fallback: str = "single"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold < 1:
-            raise ValueError(f"threshold must be at least 0 and below 1, not {self.threshold:g}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be between 0 and 1, not {self.threshold:g}")
         one_of("fallback", self.fallback, ("single", "plain"))
 
 

@@ -67,7 +67,7 @@ class PromptRouter:
         router: Fitted router.
         assignments: One per task label.
         fallback: Used when the router abstains.
-        threshold: Least probability of the likeliest task.
+        threshold: Least probability of the likeliest task; at 1 it always abstains.
     """
 
     encoder: Encoder
@@ -84,7 +84,8 @@ class PromptRouter:
         label = int(probabilities.argmax())
         # A zero vector is a text of which the encoder knows nothing.
         known = self.router.reads_text or bool(inputs.any())
-        certain = known and bool(probabilities[label] >= self.threshold)
+        # A sure router's probability may round to 1.
+        certain = known and self.threshold < 1 and bool(probabilities[label] >= self.threshold)
         return Route(
             assignment=self.assignments[label] if certain else self.fallback,
             label=label if certain else None,

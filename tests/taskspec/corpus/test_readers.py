@@ -53,6 +53,11 @@ class TestFormats:
         example = read({"question_id": 81, "category": "writing", "turns": ["hello"]})[0]
         assert (example.id, example.task) == ("81", "writing")
 
+    def test_later_turns_of_spec_bench_wait_for_answers(self, read):
+        example = read({"question_id": 81, "category": "writing", "turns": ["hello", "and again"]})
+        assert example[0].later == ("and again",)
+        assert read({"prompt": "hello"})[0].later == ()
+
     def test_labels_of_a_row_are_kept(self, read):
         row = {"id": "a", "task": "code", "split": "test", "prompt": "hello"}
         assert read(row) == [Example("a", HELLO, "test", "code")]
@@ -112,6 +117,8 @@ WRONG = {
         "p.jsonl:2: each of `conversations` needs `from` and a text in `value`",
     ),
     "turns no texts": ({"turns": [1]}, "p.jsonl:2: `turns` must be a list of texts"),
+    "later turn no text": ({"turns": ["a", 1]}, "p.jsonl:2: `turns` must be a list of texts"),
+    "later turn empty": ({"turns": ["a", "b", " "]}, "p.jsonl:2: turn 3 is empty"),
     "no turns": ({"turns": []}, "p.jsonl:2: `turns` must be a list of texts"),
     "prompt no text": ({"prompt": 3}, "p.jsonl:2: `prompt` must be a text"),
     "unknown split": (

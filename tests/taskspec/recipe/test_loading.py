@@ -51,8 +51,8 @@ WRONG = {
         "my.yaml:7 seed: ${...} is not filled in here; write the value itself",
     ),
     "out of range": (
-        "route:\n  threshold: 1",
-        "my.yaml:8 route.threshold: threshold must be at least 0 and below 1, not 1",
+        "route:\n  threshold: 1.5",
+        "my.yaml:8 route.threshold: threshold must be between 0 and 1, not 1.5",
     ),
     "not a number": (
         "decode: {temperature: .nan}",

@@ -1,0 +1,113 @@
+"""Ways of answering compared on the same prompts: as JSON and as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from taskspec.corpus.examples import ALL_TASKS
+from taskspec.evaluation.table import ResultRow
+
+_COLUMNS = ("tokens/s", "speed-up (95 %)", "without loops", "per pass", "accepted", "accuracy")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods on the same prompts.
+
+    Attributes:
+        rows: Every method on every task and over all.
+        steady: The same over the prompts whose plain answers do not loop; empty when all do.
+        looping: Share of prompts whose plain answers loop.
+        notes: What a reader must know: what was left out, what means what.
+        prompts: Ids of the prompts.
+        prompt_hash: SHA-256 of their ids and token ids.
+        speed_regret: 1 - S_routed / S_oracle; None without an oracle.
+        environment: Versions, machine, seed, dtype, temperature.
+    """
+
+    rows: tuple[ResultRow, ...]
+    steady: tuple[ResultRow, ...]
+    looping: float
+    notes: tuple[str, ...]
+    prompts: tuple[str, ...]
+    prompt_hash: str
+    speed_regret: float | None
+    environment: Mapping[str, Any]
+
+
+def to_json(found: Comparison) -> str:
+    """A comparison as JSON."""
+    return json.dumps(asdict(found), indent=1) + "\n"
+
+
+def from_json(text: str) -> Comparison:
+    """Read what `to_json` wrote."""
+    value = json.loads(text)
+    for name in ("rows", "steady"):
+        value[name] = tuple(ResultRow(**row) for row in value[name])
+    for name in ("notes", "prompts"):
+        value[name] = tuple(value[name])
+    return Comparison(**value)
+
+
+def render(found: Comparison, title: str, console: Console) -> None:
+    """Print the methods over all prompts, then task by task, then the notes."""
+    steady = {row.method: row for row in found.steady if row.task == ALL_TASKS}
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method", overflow="fold")
+    for name in _COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("k", justify="right")
+    for row in found.rows:
+        if row.task == ALL_TASKS:
+            table.add_row(
+                row.method,
+                f"{row.tokens_per_second:.1f}",
+                _speedup(row),
+                _speedup(steady[row.method]) if row.method in steady and found.looping else "-",
+                *map(_number, (row.block_efficiency, row.acceptance_rate, row.draft_accuracy)),
+                "-" if row.draft_length is None else str(row.draft_length),
+            )
+    console.print(table)
+    tasks = [task for task in dict.fromkeys(row.task for row in found.rows) if task != ALL_TASKS]
+    by_task = _by_task(found.rows, tasks)
+    if len(tasks) > 1:
+        console.print(by_task)
+    lines = [
+        f"prompts    {len(found.prompts)}, of which {found.looping:.1%} with answers that loop",
+        *([] if found.speed_regret is None else [f"regret     {found.speed_regret:.1%}"]),
+        *(f"note       {note}" for note in found.notes),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _by_task(rows: Sequence[ResultRow], tasks: Sequence[str]) -> Table:
+    """Speed-ups, a line per task, since tasks may be many and methods are not."""
+    methods = [row.method for row in rows if row.task == ALL_TASKS and row.method != "plain"]
+    title = "Speed-up, task by task"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("task", overflow="fold")
+    table.add_column("prompts", justify="right")
+    for method in methods:
+        table.add_column(method, justify="right")
+    found = {(row.method, row.task): row for row in rows}
+    for task in tasks:
+        own = [found[method, task] for method in methods]
+        table.add_row(task, str(own[0].prompts), *(f"{row.speedup:.2f}x" for row in own))
+    return table
+
+
+def _speedup(row: ResultRow) -> str:
+    return f"{row.speedup:.2f}x ({row.speedup_low:.2f}-{row.speedup_high:.2f})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

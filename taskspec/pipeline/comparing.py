@@ -1,0 +1,84 @@
+"""What all comparisons have in common: a folder to go on from, and their facts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from taskspec.evaluation.comparison import Comparison, from_json, to_json
+from taskspec.evaluation.matrix import Timing
+from taskspec.evaluation.table import ResultRow
+from taskspec.pipeline.artifacts import (
+    check_files,
+    digest,
+    read_done,
+    working_folder,
+    write_atomically,
+)
+from taskspec.pipeline.timing import PLAIN, TimedPrompt
+
+RESULTS, TIMINGS = "results.json", "timings.jsonl"
+
+
+def kept(folder: Path | None, identity: Any, measure: Callable[[Path], Comparison]) -> Comparison:
+    """Measure in a folder, go on where that was interrupted, or read what was found there.
+
+    Args:
+        folder: Where results are kept; None keeps none.
+        identity: JSON-serialisable: all that the result depends on.
+        measure: Measures in a folder that may hold timings of an interrupted attempt.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            return measure(Path(scratch))
+    fingerprint = digest(identity)
+    done = read_done(folder)
+    if done is None or done.fingerprint != fingerprint:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with working_folder(folder, fingerprint) as work:
+            write_atomically(work / RESULTS, to_json(measure(work)))
+        done = read_done(folder)
+        assert done is not None
+    check_files(folder, done)
+    return from_json((folder / RESULTS).read_text(encoding="utf-8"))
+
+
+def compare(
+    timings: Sequence[Timing],
+    prompts: Sequence[TimedPrompt],
+    rows: Callable[[Sequence[Timing], dict[str, str]], Sequence[ResultRow]],
+    notes: Sequence[str],
+    environment: dict[str, Any],
+    regret: float | None = None,
+) -> Comparison:
+    """The rows over all prompts, and over those whose plain answers do not loop.
+
+    Args:
+        timings: Of every method on every prompt.
+        prompts: What was answered.
+        rows: Makes rows of timings, given each prompt's task.
+        notes: For the reader.
+        environment: Where and with what it was measured.
+        regret: Speed regret, where there is an oracle.
+    """
+    tasks = {prompt.request.id: prompt.row for prompt in prompts}
+    loops = {each.prompt for each in timings if each.method == PLAIN and each.looping}
+    calm = {name: task for name, task in tasks.items() if name not in loops}
+    steady = [timing for timing in timings if timing.prompt in calm]
+    return Comparison(
+        rows=tuple(rows(timings, tasks)),
+        steady=tuple(rows(steady, calm)) if calm else (),
+        looping=len(loops) / len(tasks),
+        notes=tuple(notes),
+        prompts=tuple(tasks),
+        prompt_hash=prompt_hash(prompts),
+        speed_regret=regret,
+        environment=environment,
+    )
+
+
+def prompt_hash(prompts: Sequence[TimedPrompt]) -> str:
+    """SHA-256 of the prompts' ids and token ids."""
+    return digest([[each.request.id, each.request.prompt] for each in prompts])

@@ -1,0 +1,145 @@
+"""What a corpus is benchmarked with: a bundle, or a run with all its drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from taskspec.decoding.engine import Engine
+from taskspec.errors import ArtifactError
+from taskspec.interfaces import Sampling
+from taskspec.models.loading import LanguageModel
+from taskspec.pipeline.alignment_jobs import SINGLE
+from taskspec.pipeline.artifacts import read_done
+from taskspec.pipeline.assign import PROMPT_LOOKUP, Assigned, engine_for, load_assignment
+from taskspec.pipeline.collect import load_examples
+from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.evaluate import pool_entries
+from taskspec.pipeline.run import stages
+from taskspec.recipe.loading import load_recipe
+from taskspec.registry import Registry
+from taskspec.serving.bundle import load_bundle
+from taskspec.serving.pool import Pool, load_pool
+from taskspec.serving.routing import Assignment, PromptRouter, load_prompt_router
+
+BUNDLE = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Target, drafts and router under test.
+
+    Attributes:
+        target: The target model.
+        pool: The drafts.
+        router: From prompt to draft.
+        engine: Over all of them.
+        assigned: Drafts and lengths of tasks and baselines.
+        system: System message for prompts that have none.
+        decode: The recipe's `decode` section.
+        dtype: The target's dtype.
+        seen: Texts of prompts that trained or chose drafts, as far as they are known.
+    """
+
+    target: LanguageModel
+    pool: Pool
+    router: PromptRouter
+    engine: Engine
+    assigned: Assigned
+    system: str | None
+    decode: Mapping[str, Any]
+    dtype: str
+    seen: frozenset[str] = frozenset()
+
+    @property
+    def sampling(self) -> Sampling:
+        """The recipe's logits processors."""
+        return Sampling(self.decode["temperature"], self.decode["top_k"], self.decode["top_p"])
+
+
+def open_subject(folder: Path, registry: Registry, console: Console) -> Subject:
+    """Load a run's folder or a bundle's.
+
+    Raises:
+        ArtifactError: When it is neither, or the run is not finished up to its router.
+    """
+    if (folder / BUNDLE).is_file():
+        return _from_bundle(folder, registry)
+    if not (folder / "recipe.yaml").is_file():
+        raise ArtifactError(
+            f"{folder} is neither a run nor a bundle; give the folder of a finished run, such as "
+            "runs/quickstart, or its bundle"
+        )
+    return _from_run(open_run(folder, registry, console))
+
+
+def open_run(folder: Path, registry: Registry, console: Console) -> RunContext:
+    """The context of a run that is finished up to its router.
+
+    Raises:
+        ArtifactError: When a stage is not finished.
+    """
+    loaded = load_recipe(str(folder / "recipe.yaml"), [], registry)
+    context = RunContext(loaded, registry, folder, console)
+    for number, stage in enumerate(stages(), start=1):
+        place = folder / (stage.place or f"stages/{number:02d}-{stage.name}")
+        if stage.name in ("evaluate", "bundle"):
+            continue
+        if read_done(place) is None:
+            raise ArtifactError(f"{place} is not finished; run the recipe to its end first")
+        context.stage_folders[stage.name] = place
+    return context
+
+
+def _from_run(context: RunContext) -> Subject:
+    assigned = load_assignment(context.stage_folders["assign"])
+    pool = load_pool(pool_entries(context, assigned), context.registry, context.target)
+    known = load_examples(context.stage_folders["collect"])
+    return Subject(
+        context.target,
+        pool,
+        run_router(context, assigned),
+        engine_for(context, pool),
+        assigned,
+        context.recipe.target.system,
+        plain(context.recipe.decode),
+        context.recipe.target.dtype,
+        frozenset(each.prompt_text for each in known if each.split != "test"),
+    )
+
+
+def run_router(context: RunContext, assigned: Assigned) -> PromptRouter:
+    """The router of a run."""
+    return load_prompt_router(
+        context.stage_folders["route"],
+        context.recipe.route,
+        context.registry,
+        assigned.tasks,
+        assigned.fallback,
+    )
+
+
+def _from_bundle(folder: Path, registry: Registry) -> Subject:
+    bundle = load_bundle(folder, registry)
+    manifest = bundle.manifest
+    baselines: dict[str, Assignment] = {}
+    if manifest.route["fallback"] == SINGLE and manifest.fallback.draft is not None:
+        baselines[SINGLE] = manifest.fallback
+    for each in (*manifest.tasks, manifest.fallback):
+        entry = bundle.pool.entries.get(each.draft or "")
+        if entry is not None and entry.plugin.use == PROMPT_LOOKUP:
+            baselines.setdefault(PROMPT_LOOKUP, each)
+    return Subject(
+        bundle.target,
+        bundle.pool,
+        bundle.router,
+        bundle.engine,
+        Assigned(manifest.tasks, baselines, manifest.fallback),
+        manifest.system,
+        manifest.decode,
+        manifest.dtype,
+    )
