@@ -22,7 +22,7 @@ from taskspec.decoding.records import Request
 from taskspec.evaluation.statistics import Interval, Speeds
 from taskspec.interfaces import Sampling
 from taskspec.pipeline.align import aligned_entry, base_entry, task_entries
-from taskspec.pipeline.alignment_jobs import SINGLE, task_key, trainable_drafts
+from taskspec.pipeline.alignment_jobs import SINGLE, trainable_drafts
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.choosing import Comparison, TimedDraft, within_memory
 from taskspec.pipeline.collect import load_answers
@@ -121,8 +121,7 @@ class Assign(Stage):
         best, kept = within_memory(
             bench.comparisons,
             bench.timed,
-            {each.draft: each.memory for own in considered for each in own}
-            | ({} if single is None else {str(single.draft): bench.memory(str(single.draft))}),
+            {name: bench.parts(name) for name in bench.entries},
             None if single is None else single.draft,
             context.recipe.assign.max_memory,
         )
@@ -230,7 +229,7 @@ class _Bench:
         promises = {k: promise(k) for k in self.context.recipe.assign.draft_lengths}
         k = best_length(promises)
         efficiency = len(curves) / sum(1 / curve.block_efficiency[k - 1] for curve in curves)
-        return Candidate(draft, k, efficiency, promises[k], self.memory(draft))
+        return Candidate(draft, k, efficiency, promises[k], sum(self.parts(draft).values()))
 
     def candidates(self, label: int) -> list[Candidate]:
         """All drafts considered for a task, the promising ones timed; asked task by task."""
@@ -251,7 +250,7 @@ class _Bench:
         speeds = self._measure(label, promising[:_TIMED_CANDIDATES])
         comparison = Comparison(speeds[None], self.context.recipe.assign)
         timed = [
-            TimedDraft(each.draft, self._added_memory(each.draft, len(self.prompts)), found)
+            TimedDraft(each.draft, self._added_memory(each.draft), found)
             for each in considered
             if (found := speeds.get(each.draft)) is not None
         ]
@@ -262,21 +261,25 @@ class _Bench:
             replace(candidate, measured=measured.get(candidate.draft)) for candidate in considered
         ]
 
-    def memory(self, draft: str) -> float:
-        """Megabytes of a draft as stored, with its adapter and the drafts it drafts with."""
+    def parts(self, draft: str) -> dict[str, float]:
+        """Megabytes as stored of what a draft loads, by folder, with the drafts it drafts with."""
         entry = self.entries[draft]
-        parts = [folder for folder in (entry.folder, entry.adapter) if folder is not None]
-        return sum(map(_megabytes, parts)) + sum(map(self.memory, entry.members))
+        folders = [folder for folder in (entry.folder, entry.adapter) if folder is not None]
+        found = {str(folder): _megabytes(folder) for folder in folders}
+        for member in entry.members:
+            found |= self.parts(member)
+        return found
 
-    def _added_memory(self, draft: str, tasks: int) -> float:
-        """Megabytes that a task adds by using a draft; what all tasks share is divided."""
-        entry = self.entries[draft]
-        size = _megabytes(entry.folder)
-        own = f"@{task_key(0)[:-1]}" in entry.name and entry.adapter is None
-        added = size if own else size / tasks
-        if entry.adapter is not None:
-            added += _megabytes(entry.adapter) / (tasks if entry.name.endswith(SINGLE) else 1)
-        return added + sum(self._added_memory(member, tasks) for member in entry.members)
+    def _added_memory(self, draft: str) -> float:
+        """Megabytes that a task adds by using a draft; what all tasks may share is divided."""
+        count = len(self.prompts)
+        users: dict[str, int] = {}
+        for label in range(count):
+            own = [self.parts(each.name) for each in task_entries(self.context, label)]
+            for folder in {folder for parts in own for folder in parts}:
+                users[folder] = users.get(folder, 0) + 1
+        # The draft aligned on all data is no task's own, and may serve all of them.
+        return sum(size / users.get(name, count) for name, size in self.parts(draft).items())
 
     def _measure(self, label: int, candidates: Sequence[Candidate]) -> dict[str | None, Speeds]:
         """Tokens and seconds of each draft and, as None, plain decoding, prompt by prompt."""

@@ -88,7 +88,7 @@ class Comparison:
 def within_memory(
     comparisons: Sequence[Comparison],
     drafts: Sequence[Sequence[TimedDraft]],
-    sizes: Mapping[str, float],
+    parts: Mapping[str, Mapping[str, float]],
     fallback: str | None,
     most: float | None,
 ) -> tuple[list[TimedDraft | None], str | None]:
@@ -100,7 +100,8 @@ def within_memory(
     Args:
         comparisons: One per task.
         drafts: The drafts timed for each task.
-        sizes: Megabytes of each draft as stored, by name.
+        parts: Megabytes as stored of what each draft loads, by its name and by folder; what
+            several drafts load counts once.
         fallback: The draft of the fallback; None for plain decoding.
         most: Megabytes; None for no limit.
 
@@ -117,10 +118,15 @@ def within_memory(
             chosen.append(best)
             time += 1.0 if best is None else 1 / comparison.speedup(best.speeds).value
         needed = {each.name for each in chosen if each is not None}
-        return chosen, time, needed | ({fallback} - {None, *without} if fallback else set())
+        if fallback is not None and fallback not in without:
+            needed.add(fallback)
+        return chosen, time, needed
+
+    def size(names: set[str]) -> float:
+        return sum({k: v for name in names for k, v in parts[name].items()}.values())
 
     chosen, _, needed = choose(given_up)
-    while most is not None and sum(sizes[name] for name in needed) > most:
+    while most is not None and size(needed) > most:
         given_up.add(min(sorted(needed), key=lambda name: choose(given_up | {name})[1]))
         chosen, _, needed = choose(given_up)
     return chosen, None if fallback in given_up else fallback

@@ -75,7 +75,7 @@ def test_a_limit_gives_up_what_costs_least_speed() -> None:
         [draft("a", 50, 2.0), draft("lookup", 0, 1.2)],
         [draft("b", 50, 1.4), draft("lookup", 0, 1.3)],
     ]
-    sizes = {"a": 50.0, "b": 50.0, "lookup": 0.0, "single": 50.0}
+    sizes = {name: {name: 50.0} for name in ("a", "b", "single")} | {"lookup": {}}
     both = [comparison(), comparison()]
     free, fallback = within_memory(both, drafts, sizes, "single", None)
     assert ([name_of(each) for each in free], fallback) == (["a", "b"], "single")
@@ -85,3 +85,10 @@ def test_a_limit_gives_up_what_costs_least_speed() -> None:
     assert [name_of(each) for each in tighter] == ["a", "lookup"]
     nothing, _ = within_memory(both, [[d[0]] for d in drafts], sizes, None, 0)
     assert nothing == [None, None]
+
+
+def test_what_several_drafts_load_counts_once() -> None:
+    drafts = [[draft("a", 50, 2.0)], [draft("b", 50, 1.4)]]
+    parts = {"a": {"base": 50.0, "a": 1.0}, "b": {"base": 50.0, "b": 1.0}}
+    found, _ = within_memory([comparison(), comparison()], drafts, parts, None, 52)
+    assert [name_of(each) for each in found] == ["a", "b"]
