@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from taskspec.decoding.cost import (
     AcceptanceCurve,
     TargetCost,
@@ -17,10 +19,12 @@ from taskspec.decoding.cost import (
 )
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
+from taskspec.evaluation.statistics import Interval, Speeds
 from taskspec.interfaces import Sampling
 from taskspec.pipeline.align import aligned_entry, base_entry, task_entries
 from taskspec.pipeline.alignment_jobs import SINGLE, trainable_drafts
 from taskspec.pipeline.artifacts import read_json, write_json
+from taskspec.pipeline.choosing import Comparison, TimedDraft, within_memory
 from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.encode import known_examples
@@ -47,14 +51,17 @@ class Candidate:
         draft_length: The draft length with the best promise.
         block_efficiency: tau at that length on validation prompts.
         predicted: Speed-up over plain decoding that the cost model promises.
-        measured: Speed-up measured on validation prompts; None when its promise ruled it out.
+        memory: Megabytes that it takes as stored.
+        measured: Speed-up measured on validation prompts, under the recipe's objective; None
+            when its promise ruled it out.
     """
 
     draft: str
     draft_length: int
     block_efficiency: float
     predicted: float
-    measured: float | None = None
+    memory: float
+    measured: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,12 @@ class Assign(Stage):
     """Measures every draft of the pool on every task's validation prompts and chooses.
 
     Acceptance is measured in batches with the longest draft length and read off at every
-    shorter one; the cost model turns it into a promised speed-up; the two best promises, when
-    they are close and not clearly below plain decoding's, are then timed against plain decoding
-    at batch 1, interleaved, and the fastest wins. A task for which nothing beats plain decoding
-    by the recipe's margin is decoded plainly.
+    shorter one; the cost model turns it into a promised speed-up. The best promises, when they
+    are close and not clearly below plain decoding's, are then timed against plain decoding at
+    batch 1, interleaved, in rotated order. The objective chooses among them; where the
+    measurements leave it in doubt, the cheaper one wins, which is plain decoding when no draft's
+    interval reaches the margin. The draft aligned on all data competes for every task, so that
+    tasks may share it.
     """
 
     name = "assign"
@@ -102,26 +111,29 @@ class Assign(Stage):
         bench = _Bench(context)
         tasks = load_tasks(context.stage_folders["partition"])
         total = sum(len(bench.prompts[label]) for label in range(len(tasks.names)))
-        chosen, evidence = [], []
+        considered: list[list[Candidate]] = []
         with progress(context.console, "measuring drafts", total) as advance:
-            for label, name in enumerate(tasks.names):
-                candidates = bench.candidates(label)
-                best = max(
-                    (c for c in candidates if c.measured is not None),
-                    key=lambda c: c.measured or 0.0,
-                    default=None,
-                )
-                if best is None or (best.measured or 0.0) < context.recipe.assign.margin:
-                    chosen.append(Assignment(name, None, 0))
-                else:
-                    curve = bench.curves[best.draft, label]
-                    chosen.append(Assignment(name, best.draft, best.draft_length, curve))
-                evidence.append([asdict(candidate) for candidate in candidates])
+            for label in range(len(tasks.names)):
+                considered.append(bench.candidates(label))
                 advance(len(bench.prompts[label]))
         baselines = bench.baselines()
+        single = baselines.get(SINGLE) if context.recipe.route.fallback == SINGLE else None
+        best, kept = within_memory(
+            bench.comparisons,
+            bench.timed,
+            {name: bench.parts(name) for name in bench.entries},
+            None if single is None else single.draft,
+            context.recipe.assign.max_memory,
+        )
+        chosen = []
+        for label, (name, draft) in enumerate(zip(tasks.names, best, strict=True)):
+            if draft is None:
+                chosen.append(Assignment(name, None, 0))
+                continue
+            k = next(c.draft_length for c in considered[label] if c.draft == draft.name)
+            chosen.append(Assignment(name, draft.name, k, bench.curves[draft.name, label]))
         fallback = Assignment("fallback", None, 0)
-        if context.recipe.route.fallback == SINGLE and SINGLE in baselines:
-            single = baselines[SINGLE]
+        if single is not None and kept is not None:
             fallback = Assignment("fallback", single.draft, single.draft_length)
         write_json(
             folder / _FILE,
@@ -129,7 +141,7 @@ class Assign(Stage):
                 "tasks": [asdict(assignment) for assignment in chosen],
                 "baselines": {name: asdict(each) for name, each in baselines.items()},
                 "fallback": asdict(fallback),
-                "evidence": evidence,
+                "evidence": [[asdict(each) for each in own] for own in considered],
                 "target_pass_seconds": bench.cost.seconds,
                 "overhead": bench.overhead,
             },
@@ -154,6 +166,9 @@ class _Bench:
         self.overhead = measure_overhead(self.engine, self.prompts[0][0], self.cost)
         self.curves: dict[tuple[str, int], AcceptanceCurve | None] = {}
         self.draft_seconds: dict[str, float] = {}
+        self.entries = entries
+        self.comparisons: list[Comparison] = []
+        self.timed: list[list[TimedDraft]] = []
 
     def _validation_requests(self, tasks: Tasks) -> dict[int, list[Request]]:
         """Validation prompts of every task; a task without any borrows training prompts."""
@@ -214,14 +229,14 @@ class _Bench:
         promises = {k: promise(k) for k in self.context.recipe.assign.draft_lengths}
         k = best_length(promises)
         efficiency = len(curves) / sum(1 / curve.block_efficiency[k - 1] for curve in curves)
-        return Candidate(draft, k, efficiency, promises[k])
+        return Candidate(draft, k, efficiency, promises[k], sum(self.parts(draft).values()))
 
     def candidates(self, label: int) -> list[Candidate]:
-        """All drafts considered for a task, the promising ones timed."""
+        """All drafts considered for a task, the promising ones timed; asked task by task."""
         considered = [
             candidate
-            for entry in self._considered(label)
-            if (candidate := self.best_length(entry.name, [label])) is not None
+            for name in self._considered(label)
+            if (candidate := self.best_length(name, [label])) is not None
         ]
         considered.sort(key=lambda candidate: -candidate.predicted)
         best = max((candidate.predicted for candidate in considered), default=0.0)
@@ -230,33 +245,61 @@ class _Bench:
         nearly = min(_NEARLY_PLAIN, self.context.recipe.assign.margin)
         least = max(nearly / (1 + self.overhead), best / _CLEARLY_BETTER)
         promising = [candidate for candidate in considered if candidate.predicted >= least]
-        measured = self._measure(label, promising[:_TIMED_CANDIDATES])
+        speeds = self._measure(label, promising[:_TIMED_CANDIDATES])
+        comparison = Comparison(speeds[None], self.context.recipe.assign)
+        timed = [
+            TimedDraft(each.draft, self._added_memory(each.draft), found)
+            for each in considered
+            if (found := speeds.get(each.draft)) is not None
+        ]
+        self.comparisons.append(comparison)
+        self.timed.append(timed)
+        measured = {each.name: comparison.speedup(each.speeds) for each in timed}
         return [
             replace(candidate, measured=measured.get(candidate.draft)) for candidate in considered
         ]
 
-    def _considered(self, label: int) -> list[DraftEntry]:
-        """The drafts that a task may get."""
+    def _considered(self, label: int) -> list[str]:
+        """Names of the drafts that a task may get."""
         named, pool = self.context.recipe.assign.drafts, self.context.recipe.draft.pool
         entries = task_entries(self.context, label)
-        return [e for name, e in zip(pool, entries, strict=True) if not named or name in named]
+        if named:
+            return [e.name for name, e in zip(pool, entries, strict=True) if name in named]
+        single = baseline_entries(self.context).get(SINGLE)
+        shared = [] if single is None else [single.name]
+        return list(dict.fromkeys([*(entry.name for entry in entries), *shared]))
 
-    def _measure(self, label: int, candidates: Sequence[Candidate]) -> dict[str, float]:
-        """Micro-pooled speed-up over plain decoding, prompt by prompt in turn."""
-        if not candidates:
-            return {}
-        rates: dict[str, list[float]] = {}
+    def parts(self, draft: str) -> dict[str, float]:
+        """Megabytes as stored of what a draft loads, by folder, with the drafts it drafts with."""
+        entry = self.entries[draft]
+        folders = [folder for folder in (entry.folder, entry.adapter) if folder is not None]
+        found = {str(folder): _megabytes(folder) for folder in folders}
+        for member in entry.members:
+            found |= self.parts(member)
+        return found
+
+    def _added_memory(self, draft: str) -> float:
+        """Megabytes that a task adds by using a draft; what all tasks may share is divided."""
+        count = len(self.prompts)
+        users: dict[str, int] = {}
+        for label in range(count):
+            own = [self.parts(each.name) for each in task_entries(self.context, label)]
+            for folder in {folder for parts in own for folder in parts}:
+                users[folder] = users.get(folder, 0) + 1
+        # The draft aligned on all data is no task's own, and may serve all of them.
+        return sum(size / users.get(name, count) for name, size in self.parts(draft).items())
+
+    def _measure(self, label: int, candidates: Sequence[Candidate]) -> dict[str | None, Speeds]:
+        """Tokens and seconds of each draft and, as None, plain decoding, prompt by prompt."""
         names: list[Candidate | None] = [None, *candidates]
-        for index, request in enumerate(self.prompts[label][:_TIMED_PROMPTS]):
+        found: dict[str | None, list[tuple[int, float]]] = {}
+        for index, request in enumerate(self.prompts[label]):
             turn = index % len(names)
             for candidate in names[turn:] + names[:turn]:
                 timed = decode_timed(self.engine, self._prepared(request, candidate))
-                key = "" if candidate is None else candidate.draft
-                total = rates.setdefault(key, [0.0, 0.0])
-                total[0] += len(timed.generation.tokens)
-                total[1] += timed.seconds
-        speed = {key: tokens / seconds for key, (tokens, seconds) in rates.items()}
-        return {key: value / speed[""] for key, value in speed.items() if key}
+                key = None if candidate is None else candidate.draft
+                found.setdefault(key, []).append((len(timed.generation.tokens), timed.seconds))
+        return {key: Speeds(*np.array(pairs, dtype=np.float64).T) for key, pairs in found.items()}
 
     def _prepared(self, request: Request, candidate: Candidate | None) -> Callable[[], Request]:
         if candidate is None:
@@ -275,10 +318,15 @@ class _Bench:
         return found
 
 
-_TIMED_CANDIDATES = 2
+_TIMED_CANDIDATES = 3
 _NEARLY_PLAIN = 0.95
 _CLEARLY_BETTER = 1.3
-_TIMED_PROMPTS = 4
+
+
+def _megabytes(folder: Path) -> float:
+    if not folder.is_dir():
+        return 0.0
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def _describe(assignment: Assignment) -> str:
@@ -300,7 +348,7 @@ def baseline_entries(context: RunContext) -> dict[str, DraftEntry]:
         entries[PROMPT_LOOKUP] = base_entry(context, lookup)
     elif any(r.kind == "drafter" and r.name == PROMPT_LOOKUP for r in context.registry.plugins()):
         choice = PluginChoice(use=PROMPT_LOOKUP)
-        entries[PROMPT_LOOKUP] = DraftEntry(PROMPT_LOOKUP, choice, context.folder)
+        entries[PROMPT_LOOKUP] = DraftEntry(PROMPT_LOOKUP, choice, context.folder / "none")
     return entries
 
 

@@ -197,26 +197,47 @@ class AssignConfig:
     """How each task gets its draft and draft length: by measured speed.
 
     Attributes:
+        objective: `speedup`, the most tokens per second over all prompts; `latency`, the least
+            time per answer beside plain decoding's, prefill included and each answer counting
+            alike, however short; `memory`, the smallest draft that keeps `memory_share` of the
+            highest speed-up.
+        memory_share: Share of the highest speed-up that `memory` may not fall below.
+        max_memory: Megabytes that all chosen drafts may take together, as stored, the
+            fallback's included; null sets no limit.
         draft_lengths: Draft lengths to consider.
         prompts_per_task: Validation prompts measured per task.
         max_new_tokens: Tokens decoded per prompt while measuring.
-        margin: A draft must promise at least this speed-up over plain decoding, otherwise the
-            task is decoded plainly.
-        drafts: Drafts of the pool that tasks may get; empty for all.
+        margin: The lower end of a draft's measured 95 % interval must reach this speed-up over
+            plain decoding, otherwise the task is decoded plainly.
+        drafts: Drafts of the pool that tasks may get; empty for all, and for the first trainable
+            one as aligned on all data.
+        resamples: Bootstrap resamples of an interval.
     """
 
+    objective: str = "speedup"
+    memory_share: float = 0.95
+    max_memory: float | None = None
     draft_lengths: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 6, 8])
     prompts_per_task: int = 8
     max_new_tokens: int = 48
-    margin: float = 1.03
+    margin: float = 1.0
     drafts: list[str] = field(default_factory=list)
+    resamples: int = 2_000
 
     def __post_init__(self) -> None:
+        one_of("objective", self.objective, ("speedup", "latency", "memory"))
+        if not 0 < self.memory_share <= 1:
+            raise ValueError(
+                f"memory_share must be above 0 and at most 1, not {self.memory_share:g}"
+            )
+        if self.max_memory is not None:
+            at_least("max_memory", self.max_memory, 0)
         if not self.draft_lengths or min(self.draft_lengths) < 1:
             raise ValueError("draft_lengths must list lengths of at least 1")
         at_least("prompts_per_task", self.prompts_per_task, 1)
         at_least("max_new_tokens", self.max_new_tokens, 1)
         at_least("margin", self.margin, 0)
+        at_least("resamples", self.resamples, 1)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,8 @@ def test_drafts_that_learn_without_training_and_drafts_of_drafts_take_part(
     assigned = json.loads((context.folder / "stages/06-assign/assignment.json").read_text())
     considered = [{each["draft"] for each in evidence} for evidence in assigned["evidence"]]
     for label, drafts in enumerate(considered):
-        assert drafts <= {f"{name}@task-{label}" for name in ("small", "words", "both")}
+        own = {f"{name}@task-{label}" for name in ("small", "words", "both")}
+        assert drafts <= {*own, "small@single"}
         assert f"both@task-{label}" in drafts
     results = json.loads((context.folder / "results.json").read_text())
     assert results["lossless"]["mismatches"] == 0
