@@ -12,6 +12,7 @@ from taskspec.decoding.cost import (
     TargetCost,
     acceptance_curve,
     best_length,
+    mean_curve,
     measure_draft,
     measure_target,
 )
@@ -122,7 +123,7 @@ class Assign(Stage):
         fallback = Assignment("fallback", None, 0)
         if context.recipe.route.fallback == SINGLE and SINGLE in baselines:
             single = baselines[SINGLE]
-            fallback = Assignment("fallback", single.draft, single.draft_length)
+            fallback = replace(single, task="fallback")
         write_json(
             folder / _FILE,
             {
@@ -263,7 +264,8 @@ class _Bench:
         for method, entry in baseline_entries(self.context).items():
             best = self.best_length(entry.name, labels)
             if best is not None:
-                found[method] = Assignment(method, best.draft, best.draft_length)
+                curve = mean_curve(self._curves(entry.name, labels))
+                found[method] = Assignment(method, best.draft, best.draft_length, curve)
         return found
 
 
