@@ -150,6 +150,9 @@ class Pilot:
         if arm == _PLAIN:
             return None, 0
         way = self.ways[arm - 1]
+        if way != self.current and not way.movable:
+            # Once left, a draft that reads the target's states cannot come back.
+            return None, 0
         length, _ = self.estimates[arm - 1].best()
         return way, min(length, max(0, self.row.room - 1))
 

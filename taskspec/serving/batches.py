@@ -62,6 +62,8 @@ def answer_all(
             on_done(done.id, answers[done.id])
 
     requests = [request for request, _ in asked]
+    if not requests:
+        return []
     pace = correction = None
     typical = min(requests, key=lambda request: len(request.prompt))
     typical = replace(typical, draft=None, max_new_tokens=min(max_new_tokens, _TYPICAL_TOKENS))

@@ -156,6 +156,18 @@ def test_drafts_that_cannot_move_or_are_drafted_with_do_not_take_over():
     assert correction(*ways).pilot(row, drafters) is None
 
 
+def test_a_draft_that_reads_states_is_left_but_never_comes_back():
+    steering = correction(way("a", movable=False), way("b"), grace=9)
+    row = row_of({"a": Model(), "b": Model()}, "a", steering)
+    pilot = row.pilot
+    assert pilot is not None
+    pilot._move(steering.ways[1])
+    for _ in range(60):
+        pilot.hedge.totals = [0.0, 50.0, 0.0]
+        play(row, [(0, 0)], range(2, 40))
+    assert row.choice == steering.ways[1].choice and row.served == {None: 60}
+
+
 class Forced(Pilot):
     """Goes through a given course, whatever it has seen; `None` drafts nothing."""
 
