@@ -41,6 +41,7 @@ class PromptLookup(Drafter):
 
     name = "prompt-lookup"
     Options = PromptLookupOptions
+    copies = True
 
     def __init__(self, options: PromptLookupOptions | None = None) -> None:
         super().__init__(options)

@@ -61,6 +61,7 @@ class Suffix(Drafter):
     name = "suffix"
     Options = SuffixOptions
     learns_from_corpus = True
+    copies = True
 
     def __init__(
         self,

@@ -42,6 +42,9 @@ def decode(
     gguf: Annotated[
         Path | None, typer.Option(help="The target's weights as a GGUF file.", exists=True)
     ] = None,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="With in-flight correction, too.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Draws prompts, and splits where rows have none.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the figures there, as JSON.")] = None,
 ) -> None:
@@ -56,6 +59,8 @@ def decode(
         taskspec bench decode runs/quickstart/bundle --batches 8
 
         taskspec bench decode runs/quickstart/bundle --corpus my-prompts.jsonl --against ""
+
+        taskspec bench decode runs/quickstart/bundle --correct --against ""
 
         taskspec bench decode runs/quickstart/bundle --against vllm --python vllm=vllm/bin/python
     """
@@ -76,7 +81,7 @@ def decode(
             loaded, against, python or [], assistant, gguf, Path(scratch), console
         )
         draft = None if assistant is None else (assistant, ASSISTED_LENGTH)
-        plan = BenchPlan(tokens, repeats, sizes, others, draft)
+        plan = BenchPlan(tokens, repeats, sizes, others, draft, correct)
         with Progress(console=console, transient=True) as progress:
             total = len(prompts) * repeats + 2 * len(sizes) * repeats
             bar = progress.add_task("answering", total=total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +42,7 @@ def generate(
     from taskspec.interfaces import Sampling
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle
+    from taskspec.serving.correcting import correction_config, measure_correction
 
     text = prompt if prompt is not None else sys.stdin.read()
     if not text.strip():
@@ -55,13 +57,21 @@ def generate(
         sys.stdout.write(piece)
         sys.stdout.flush()
 
-    answer = loaded.answer([Message("user", text)], max_new_tokens, sampling, seed, show)
+    messages = [Message("user", text)]
+    correction = None
+    if correction_config(loaded).use:
+        typical, _ = loaded.request("0", messages, _TYPICAL_TOKENS)
+        correction = measure_correction(loaded, replace(typical, draft=None))
+    answer = loaded.answer(messages, max_new_tokens, sampling, seed, show, correction)
     sys.stdout.write("\n")
     verifier = loaded.engine.verifier
     if not verifier.lossless:
         typer.secho(lossy_warning(verifier.name), err=True, fg="red", bold=True)
     if stats:
         typer.echo(_describe(answer), err=True)
+
+
+_TYPICAL_TOKENS = 32
 
 
 def _describe(answer: Answer) -> str:
@@ -74,9 +84,14 @@ def _describe(answer: Answer) -> str:
     draft = "none (plain decoding)"
     if chosen.draft is not None and chosen.draft_length:
         draft = f"{chosen.draft}, draft length {chosen.draft_length}"
+    served = answer.generation.served
+    plain = served.get(None, 0)
+    others = sum(count for choice, count in served.items() if choice is not None)
     lines = [
         f"task              {task} (probability {route.probability:.2f})",
         f"draft             {draft}",
+        f"steps             {others} drafted by {len(served) - (None in served)} drafts, "
+        f"{plain} plain",
         f"acceptance rate   {accepted / drafted:.2f}" if drafted else "acceptance rate   -",
         f"block efficiency  {emitted / len(steps):.2f}" if steps else "block efficiency  -",
         f"tokens            {len(answer.generation.tokens)} ({answer.generation.finish})",

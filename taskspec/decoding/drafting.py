@@ -96,8 +96,8 @@ def _by_drafter(rows: Sequence[Row], unfinished: bool = False) -> dict[str, list
     """Indices of the rows that each drafter serves."""
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
-        if row.request.draft is not None and not (unfinished and row.finish is not None):
-            groups.setdefault(row.request.draft.draft, []).append(index)
+        if row.choice is not None and not (unfinished and row.finish is not None):
+            groups.setdefault(row.choice.draft, []).append(index)
     return groups
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from taskspec.decoding.cached_model import CachedModel
+from taskspec.decoding.correction import Correction
 from taskspec.decoding.drafting import Drafts, draft_batch
 from taskspec.decoding.pacing import Pace
 from taskspec.decoding.records import Generation, Request, StepRecord
@@ -63,6 +64,7 @@ class Engine:
         on_emit: Emit | None = None,
         on_finish: Finish | None = None,
         pace: Pace | None = None,
+        correction: Correction | None = None,
     ) -> list[Generation]:
         """Answer requests, `batch_size` at a time, admitting a new one whenever a row ends.
 
@@ -73,6 +75,8 @@ class Engine:
             on_finish: Called with every generation as soon as it is done.
             pace: Shortens drafts where rows that share a pass make long ones cost more than they
                 bring; None drafts as far as every request asks.
+            correction: Replaces drafts that fall short of what was promised, and chooses draft
+                lengths, from what was emitted alone; in the place of a pace.
 
         Returns:
             One generation per request, in the order of the requests.
@@ -80,10 +84,12 @@ class Engine:
         Raises:
             DecodingError: For a request that cannot be decoded as asked; nothing is decoded.
         """
+        if pace is not None and correction is not None:
+            raise DecodingError("a correction chooses draft lengths itself; leave the pace out")
         for request in requests:
             self._check(request)
         done = {}
-        for result in self._run(requests, batch_size, on_emit, pace):
+        for result in self._run(requests, batch_size, on_emit, pace, correction):
             done[result.id] = result
             if on_finish is not None:
                 on_finish(result)
@@ -95,6 +101,7 @@ class Engine:
         batch_size: int,
         on_emit: Emit | None,
         pace: Pace | None,
+        correction: Correction | None,
     ) -> Iterator[Generation]:
         queue = deque(requests)
         slots = list(range(batch_size))[::-1]
@@ -103,7 +110,7 @@ class Engine:
             while queue or active:
                 admitted = []
                 while queue and slots:
-                    admitted.append(self._new_row(queue.popleft(), slots.pop()))
+                    admitted.append(self._new_row(queue.popleft(), slots.pop(), correction))
                 before = {id(row): len(row.tokens) for row in active}
                 if admitted:
                     self._prefill(admitted)
@@ -123,13 +130,17 @@ class Engine:
             for row in active:
                 self._release(row)
 
-    def _new_row(self, request: Request, slot: int) -> Row:
-        return Row(request, slot, self.target.eos_token_ids, self.target.context_length)
+    def _new_row(self, request: Request, slot: int, correction: Correction | None) -> Row:
+        row = Row(request, slot, self.target.eos_token_ids, self.target.context_length)
+        if correction is not None:
+            row.pilot = correction.pilot(row, self.drafters)
+        return row
 
     def _release(self, row: Row) -> None:
         self.model.rollback(row.slot, 0)
-        if row.drafting and row.request.draft is not None:
-            self.drafters[row.request.draft.draft].stop(row.slot)
+        row.stop(self.drafters)
+        if row.pilot is not None:
+            row.pilot.stop()
 
     @torch.inference_mode()
     def _prefill(self, rows: list[Row]) -> None:
@@ -152,22 +163,18 @@ class Engine:
             self._keep(rows, last[:, None], logits.float().logsumexp(-1), [1] * len(rows))
         for index, row in enumerate(rows):
             row.emit([first[index]])
-            choice = row.request.draft
-            if choice is not None and row.finish is None:
-                drafter = self.drafters[choice.draft]
-                row.drafting = True
-                drafter.start(
-                    row.slot,
-                    (*prompts[index], first[index]),
-                    row.request.sampling,
-                    self._extra(states[index, : counts[index]]) if drafter.hidden_layers else None,
-                    choice.adapter,
-                )
+            if row.choice is not None and row.finish is None:
+                wants = self.drafters[row.choice.draft].hidden_layers
+                hidden = self._extra(states[index, : counts[index]]) if wants else None
+                row.start(self.drafters, hidden)
 
     @torch.inference_mode()
     def _step(self, rows: list[Row], pace: Pace | None) -> None:
         """Draft, verify, commit once for every active row."""
-        limits = None if pace is None else pace.lengths([row.request.draft for row in rows])
+        pilots = [row.pilot for row in rows if row.pilot is not None]
+        for pilot in pilots:
+            pilot.steer()
+        limits = None if pace is None else pace.lengths([row.choice for row in rows])
         drafts = draft_batch(rows, self.drafters, self.target, limits)
         pending = torch.tensor([[row.tokens[-1]] for row in rows], device=self.target.device)
         tokens = torch.cat([pending, drafts.tokens], dim=1)  # [B, 1 + K]
@@ -183,6 +190,8 @@ class Engine:
             self._keep(rows, hidden, _padded(logits.float().logsumexp(-1), real), emitted)
         extra = self._extra(states) if len(self.hidden_layers) > 1 else None
         drafts.commit(rows, self.drafters, emitted, extra)
+        for pilot in pilots:
+            pilot.learn()
 
     def _verify(self, rows: Sequence[Row], drafts: Drafts, logits: Tensor, real: Tensor) -> Verdict:
         """Which drafted tokens stand, given the target's logits [N, V] at the real positions."""
@@ -204,7 +213,7 @@ class Engine:
             stands = proposed[index][: accepted[index]]
             count = row.emit([*stands, following[index]])
             emitted.append(count)
-            row.steps.append(StepRecord(lengths[index], min(accepted[index], count), count))
+            row.record(StepRecord(lengths[index], min(accepted[index], count), count))
             self.model.rollback(row.slot, row.cached)
         return emitted
 

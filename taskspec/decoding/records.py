@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,7 @@ class Generation:
         hidden: float [len(tokens), H], the target's final hidden state that predicted each
             token, when the engine was asked to keep it.
         log_normalizer: float32 [len(tokens)], log-sum-exp of the logits there, kept likewise.
+        served: Steps that each draft served; None for those meant to be decoded plainly.
     """
 
     id: str
@@ -85,3 +87,4 @@ class Generation:
     steps: tuple[StepRecord, ...]
     hidden: Tensor | None = None
     log_normalizer: Tensor | None = None
+    served: Mapping[DraftChoice | None, int] = field(default_factory=dict)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from taskspec.decoding.records import Generation, Request, StepRecord
+from taskspec.decoding.records import DraftChoice, Generation, Request, StepRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Mapping, Set
+
+    from taskspec.decoding.correction import Pilot
+    from taskspec.interfaces import Drafter
 
 
 @dataclass
@@ -19,7 +22,8 @@ class Row:
     """A request at work in slot `slot` of the target's cache.
 
     The cache holds the prompt and all answer tokens but the last, which is the next pass's
-    first input. `drafting` says that a drafter has started on it.
+    first input. `choice` is the draft that serves it now and `reach` how far it drafts, at first as
+    requested; a `pilot` changes both. `drafting` says that the draft has started on the row.
     """
 
     request: Request
@@ -33,9 +37,15 @@ class Row:
     log_normalizer: list[Tensor] = field(default_factory=list)
     finish: str | None = None
     drafting: bool = False
+    choice: DraftChoice | None = field(init=False)
+    reach: int = field(init=False)
+    pilot: Pilot | None = None
+    served: dict[DraftChoice | None, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.request.seed)
+        self.choice = self.request.draft
+        self.reach = 0 if self.choice is None else self.choice.draft_length
 
     @property
     def cached(self) -> int:
@@ -45,13 +55,46 @@ class Row:
     @property
     def draft_length(self) -> int:
         """Tokens worth drafting now: one less than may still be emitted."""
-        if self.request.draft is None:
+        if self.choice is None:
             return 0
-        room = min(
+        return max(0, min(self.reach, self.room - 1))
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still be emitted."""
+        return min(
             self.request.max_new_tokens - len(self.tokens),
             self.context - len(self.request.prompt) - len(self.tokens),
         )
-        return max(0, min(self.request.draft.draft_length, room - 1))
+
+    @property
+    def text(self) -> tuple[int, ...]:
+        """Prompt and answer so far."""
+        return (*self.request.prompt, *self.tokens)
+
+    def record(self, step: StepRecord) -> None:
+        """Note a step, and which draft served it."""
+        self.steps.append(step)
+        used = self.choice if self.reach else None
+        self.served[used] = self.served.get(used, 0) + 1
+
+    def start(self, drafters: Mapping[str, Drafter], hidden: Tensor | None = None) -> None:
+        """Let the draft chosen begin on prompt and answer so far.
+
+        Args:
+            drafters: The pool.
+            hidden: The target's states of all but the last token, for a drafter that wants them.
+        """
+        if self.choice is not None:
+            drafter, text = drafters[self.choice.draft], self.text
+            drafter.start(self.slot, text, self.request.sampling, hidden, self.choice.adapter)
+            self.drafting = True
+
+    def stop(self, drafters: Mapping[str, Drafter]) -> None:
+        """Let the draft chosen forget the row."""
+        if self.drafting and self.choice is not None:
+            drafters[self.choice.draft].stop(self.slot)
+        self.drafting = False
 
     def noise(self, count: int) -> Tensor:
         """Uniform noise float32 [count] from the request's own generator; zeros when greedy."""
@@ -86,6 +129,7 @@ class Row:
             tokens=tuple(self.tokens),
             finish=self.finish,
             steps=tuple(self.steps),
+            served=self.served,
             hidden=torch.cat(self.hidden)[: len(self.tokens)] if kept else None,
             log_normalizer=torch.cat(self.log_normalizer)[: len(self.tokens)] if kept else None,
         )

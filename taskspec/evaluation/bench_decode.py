@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from taskspec.corpus.answers import is_looping
+from taskspec.decoding.correction import Correction
 from taskspec.decoding.cost import TargetCost, measure_target
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
@@ -22,10 +23,12 @@ from taskspec.evaluation.bench_engines import EnginePlan, OtherEngine
 from taskspec.evaluation.metrics import acceptance_rate, block_efficiency
 from taskspec.evaluation.statistics import Interval, Speeds, speedup_interval
 from taskspec.serving.bundle import Bundle
+from taskspec.serving.correcting import measure_correction
 
-PLAIN, ROUTED = "plain", "routed"
+PLAIN, ROUTED, CORRECTED = "plain", "routed", "routed, corrected"
 _REST = 0.3
 _RESAMPLES = 10_000
+_TYPICAL = 32
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ class BenchPlan:
         others: Other engines, by the name of the method.
         assistant: One of the bundle's drafts and how far it drafts, to set our own engine beside
             others that use the same draft.
+        correct: Answer with in-flight correction, too.
     """
 
     tokens: int
@@ -137,6 +141,7 @@ class BenchPlan:
     batches: Sequence[int] = ()
     others: Mapping[str, EnginePlan] = field(default_factory=dict)
     assistant: tuple[str, int] | None = None
+    correct: bool = False
 
 
 def bench_decode(
@@ -164,6 +169,12 @@ def bench_decode(
         PLAIN: _ours(bundle.engine, tokens, lambda _: None),
         ROUTED: _ours(bundle.engine, tokens, lambda prompt: _routed(bundle, prompt)),
     }
+    if plan.correct:
+        typical = Request(prompts[0].id, prompts[0].ids, min(tokens, _TYPICAL), ignore_eos=True)
+        correction = measure_correction(bundle, typical)
+        ways[CORRECTED] = _ours(
+            bundle.engine, tokens, lambda prompt: _routed(bundle, prompt), correction
+        )
     for name, length in lengths.items():
         ways[name] = _always(bundle.engine, tokens, bundle.pool.choice(name, length))
     if plan.assistant is not None:
@@ -279,14 +290,21 @@ def _routed(bundle: Bundle, prompt: BenchPrompt) -> DraftChoice | None:
 
 
 def _ours(
-    engine: Engine, tokens: int, choose: Callable[[BenchPrompt], DraftChoice | None]
+    engine: Engine,
+    tokens: int,
+    choose: Callable[[BenchPrompt], DraftChoice | None],
+    correction: Correction | None = None,
 ) -> _Answer:
     def answer(prompt: BenchPrompt) -> _Answered:
         times: list[float] = []
         started = time.perf_counter()
         request = Request(prompt.id, prompt.ids, tokens, ignore_eos=True)
         request = replace(request, draft=choose(prompt))
-        done = engine.generate([request], on_emit=lambda *_: times.append(time.perf_counter()))[0]
+        done = engine.generate(
+            [request],
+            on_emit=lambda *_: times.append(time.perf_counter()),
+            correction=correction,
+        )[0]
         ended = time.perf_counter()
         return _Answered(ended - started, times[0] - started, done.steps, done.tokens)
 

@@ -75,10 +75,13 @@ class Drafter(Plugin, ABC):
             (-1 is the final normalised state); empty for none.
         learns_from_corpus: Whether what it drafts comes from the corpus, so that every task gets
             one built from its own answers. Drafters that an aligner trains need not say so.
+        copies: Whether what it proposes depends on the text alone, never on noise, and costs little
+            beside a pass of a model; text that others drafted then tells how it would have done.
     """
 
     hidden_layers: tuple[int, ...] = ()
     learns_from_corpus: ClassVar[bool] = False
+    copies: ClassVar[bool] = False
 
     @classmethod
     def check(cls, target: Target, options: Any) -> None:  # noqa: B027

@@ -14,6 +14,7 @@ from taskspec.decoding.cost import (
     TargetCost,
     acceptance_curve,
     best_length,
+    mean_curve,
     measure_draft,
     measure_target,
 )
@@ -134,7 +135,7 @@ class Assign(Stage):
             chosen.append(Assignment(name, draft.name, k, bench.curves[draft.name, label]))
         fallback = Assignment("fallback", None, 0)
         if single is not None and kept is not None:
-            fallback = Assignment("fallback", single.draft, single.draft_length)
+            fallback = replace(single, task="fallback")
         write_json(
             folder / _FILE,
             {
@@ -314,7 +315,8 @@ class _Bench:
         for method, entry in baseline_entries(self.context).items():
             best = self.best_length(entry.name, labels)
             if best is not None:
-                found[method] = Assignment(method, best.draft, best.draft_length)
+                curve = mean_curve(self._curves(entry.name, labels))
+                found[method] = Assignment(method, best.draft, best.draft_length, curve)
         return found
 
 

@@ -263,6 +263,25 @@ class RouteConfig(PluginChoice):
 
 
 @dataclass(frozen=True)
+class CorrectionConfig:
+    """Whether drafts that fall short are replaced while they serve.
+
+    Attributes:
+        use: Replace them; off, a request keeps the draft that its task was assigned.
+        share: Part of plain decoding's time that may be lost on an answer, as predicted.
+        grace: Plain steps that may be lost besides, so that a draft can be tried at all.
+    """
+
+    use: bool = False
+    share: float = 0.03
+    grace: float = 2.0
+
+    def __post_init__(self) -> None:
+        at_least("share", self.share, 0)
+        at_least("grace", self.grace, 0)
+
+
+@dataclass(frozen=True)
 class DecodeConfig:
     """How requests are decoded.
 
@@ -271,12 +290,14 @@ class DecodeConfig:
         temperature: 0 is greedy.
         top_k: Keep the k most likely tokens; 0 keeps all.
         top_p: Keep the smallest set of tokens with this mass.
+        correction: What becomes of drafts that fall short in an answer.
     """
 
     verifier: PluginChoice = field(default_factory=lambda: PluginChoice(use="greedy"))
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    correction: CorrectionConfig = field(default_factory=CorrectionConfig)
 
     def __post_init__(self) -> None:
         at_least("temperature", self.temperature, 0)

@@ -12,6 +12,7 @@ from taskspec.decoding.records import Generation
 from taskspec.interfaces import Sampling
 from taskspec.serving.bundle import Answer, Bundle
 from taskspec.serving.calibration import measure_pace
+from taskspec.serving.correcting import correction_config, measure_correction
 
 _TYPICAL_TOKENS = 32
 
@@ -28,6 +29,7 @@ def answer_all(
     """Answer prompts, `batch_size` at a time; a new one is admitted whenever one ends.
 
     How far drafts reach is fitted to the batch: its costs are measured first, within seconds.
+    With the recipe's `decode.correction`, drafts that fall short are replaced as well.
 
     Args:
         bundle: A loaded bundle.
@@ -60,12 +62,16 @@ def answer_all(
             on_done(done.id, answers[done.id])
 
     requests = [request for request, _ in asked]
-    pace = None
-    if batch_size > 1 and any(request.draft is not None for request in requests):
-        typical = min(requests, key=lambda request: len(request.prompt))
-        typical = replace(typical, draft=None, max_new_tokens=min(max_new_tokens, _TYPICAL_TOKENS))
+    if not requests:
+        return []
+    pace = correction = None
+    typical = min(requests, key=lambda request: len(request.prompt))
+    typical = replace(typical, draft=None, max_new_tokens=min(max_new_tokens, _TYPICAL_TOKENS))
+    if correction_config(bundle).use:
+        correction = measure_correction(bundle, typical, batch_size)
+    elif batch_size > 1 and any(request.draft is not None for request in requests):
         pace = measure_pace(bundle, typical, batch_size)
-    bundle.engine.generate(requests, batch_size, on_finish=note, pace=pace)
+    bundle.engine.generate(requests, batch_size, on_finish=note, pace=pace, correction=correction)
     return [answers[each.id] for each in examples]
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import ArtifactError
@@ -155,6 +156,7 @@ class Bundle:
         sampling: Sampling | None = None,
         seed: int = 0,
         on_text: Callable[[str], None] | None = None,
+        correction: Correction | None = None,
     ) -> Answer:
         """Answer one conversation.
 
@@ -164,11 +166,14 @@ class Bundle:
             sampling: Logits processors; None takes the recipe's.
             seed: Seed of the request's random generator.
             on_text: Called with each new piece of the answer as it is decoded.
+            correction: Replaces a draft that falls short; None keeps the task's.
         """
         started = time.perf_counter()
         request, route = self.request("0", messages, max_new_tokens, sampling, seed)
         stream = _TextStream(self.target.tokenizer, on_text)
-        generation = self.engine.generate([request], on_emit=lambda _, new: stream.push(new))[0]
+        generation = self.engine.generate(
+            [request], on_emit=lambda _, new: stream.push(new), correction=correction
+        )[0]
         seconds = time.perf_counter() - started
         return Answer(stream.finish(), route, generation, seconds)
 

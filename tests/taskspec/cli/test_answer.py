@@ -57,6 +57,20 @@ def test_answers_are_those_of_one_prompt_at_a_time_and_runs_go_on(bundle: Path) 
     assert "7 of 7" in invoke(*common, "cut.jsonl") and rows("cut.jsonl") == found
 
 
+def test_answers_with_correction_are_the_same(bundle: Path) -> None:
+    common = ("answer", str(bundle), "asked.jsonl", "--max-new-tokens", "9")
+    invoke(*common, "off.jsonl")
+    manifest = bundle / "bundle.json"
+    value = json.loads(manifest.read_text(encoding="utf-8"))
+    assert value["decode"]["correction"]["use"] is False
+    value["decode"]["correction"]["use"] = True
+    manifest.write_text(json.dumps(value), encoding="utf-8")
+    invoke(*common, "on.jsonl", "--batch-size", "2")
+    assert rows("on.jsonl") == rows("off.jsonl")
+    prompt = ("generate", str(bundle), "Hello", "--max-new-tokens", "9", "--stats")
+    assert "plain" in invoke(*prompt)
+
+
 def test_sampled_answers_do_not_depend_on_an_interruption(bundle: Path) -> None:
     common = ("answer", str(bundle), "asked.jsonl", "--temperature", "1", "--batch-size", "1")
     invoke(*common, "--max-new-tokens", "9", "whole.jsonl")

@@ -58,13 +58,26 @@ def test_every_way_answers_every_prompt(bundle: Path, tmp_path: Path) -> None:
     common = ("bench", "decode", str(bundle), "--corpus", "prompts.jsonl", "--tokens", "6")
     drafts = read_manifest(bundle).drafts
     draft = next(each.name for each in drafts if each.plugin.use == "causal-lm")
-    settings = ("--count", "4", "--repeats", "2", "--batches", "3", "--assistant", draft)
+    settings = (
+        "--count",
+        "4",
+        "--repeats",
+        "2",
+        "--batches",
+        "3",
+        "--assistant",
+        draft,
+        "--correct",
+    )
     said = invoke(*common, *settings, "--against", "transformers,vllm", "--out", str(out))
     assert "roofline" in said and "vllm is left out: pip install vllm" in said
     found = json.loads(out.read_text())
     methods = {each["name"]: each for each in found["methods"]}
     assert len(methods) == len(found["methods"])
-    assert list(methods)[:2] == ["plain", "routed"] and f"{draft}, 4 tokens" in methods
+    assert (
+        list(methods)[:3] == ["plain", "routed", "routed, corrected"]
+        and f"{draft}, 4 tokens" in methods
+    )
     others = {"transformers", "transformers, prompt lookup 4", "transformers, assisted 4"}
     assert others == found["versions"].keys() and others < methods.keys()
     assert methods["plain"]["ratio"]["value"] == 1.0

@@ -1,0 +1,212 @@
+"""In-flight correction: a draft that falls short of its promise is replaced while it serves.
+
+Before a step a row may draft another length, plainly, or with another draft of the pool, from what
+it has emitted alone, so that the answer's distribution stays the target's. What a step costs comes
+from the speed-up model and not from a clock: the same request takes the same course again.
+
+Two rules decide. A hedge over plain decoding and the drafts follows what each has saved per token
+(Freund and Schapire 1997, with the full-information feedback that a verified text gives on drafts
+that were not used, as in Not-a-Bandit, Liu et al. 2025): drafts that copy are scored on every text,
+the one in use on its own steps; others are taken to do as promised until they are tried, but no
+better than the assignment promised. Above it stands a budget that holds whatever the text is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from taskspec.decoding.hedging import Hedge
+from taskspec.decoding.prices import Estimate, Prices, Way
+from taskspec.decoding.records import DraftChoice
+from taskspec.decoding.row import Row
+from taskspec.decoding.watching import Watch
+from taskspec.interfaces import Drafter
+
+_PROMISE_WEIGHT = 4.0
+_TRUST = 0.95
+_PLAIN = 0
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What correcting needs to know of the machine, the pool and the user's wish.
+
+    The predicted cost of an answer's steps, counted in steps of plain decoding, never exceeds
+    `(1 + share) * tokens + grace`, at no step and for no text. The prompt's passes are left out.
+
+    Attributes:
+        prices: Costs here.
+        ways: Drafts to choose from.
+        share: Part of plain decoding's time that may be lost.
+        grace: Plain steps that may be lost besides, so that a draft can be tried at all.
+    """
+
+    prices: Prices
+    ways: tuple[Way, ...]
+    share: float
+    grace: float
+
+    def pilot(self, row: Row, drafters: Mapping[str, Drafter]) -> Pilot | None:
+        """Who steers a row; None when the draft that it asks for has no known price."""
+        own = next((w for w in self.ways if _same(w.choice, row.choice)), None)
+        if row.choice is not None and own is None:
+            return None
+        taken = set() if own is None else {own.choice.draft, *own.members}
+        # A drafter serves a row once: those that the row's draft drafts with are not free.
+        free = [w for w in self.ways if w.choice.draft not in taken and not w.members]
+        alike = [w for w in self.ways if own and w.choice.draft == own.choice.draft and w != own]
+        others = [w for w in (*free, *alike) if w.movable]
+        return Pilot(self, row, drafters, ([] if own is None else [own]) + others)
+
+
+class Pilot:
+    """Steers one row.
+
+    Args:
+        correction: Prices, share and grace.
+        row: The row.
+        drafters: The pool.
+        ways: How it may draft; the first one is the row's own if it has one.
+    """
+
+    def __init__(
+        self,
+        correction: Correction,
+        row: Row,
+        drafters: Mapping[str, Drafter],
+        ways: Sequence[Way],
+    ) -> None:
+        self.correction, self.row, self.drafters = correction, row, drafters
+        self.ways = tuple(ways)
+        self.current: Way | None = None
+        if row.choice is not None:
+            self.current = self.ways[0]
+            row.choice = self.current.choice
+        self.estimates = [Estimate(way, correction.prices, _PROMISE_WEIGHT) for way in self.ways]
+        own = int(self.current is not None)
+        arms = 1 + len(self.ways)
+        self.hedge = Hedge(
+            [_TRUST if arm == own else (1 - _TRUST) / max(1, arms - 1) for arm in range(arms)]
+            if arms > 1
+            else [1.0],
+            f"correction {row.request.seed}",
+            first=own,
+        )
+        self.promise = 0.0
+        if self.current is not None:
+            self.promise = self.estimates[0].best()[1]
+        self.watches = {way: Watch(row, way, drafters) for way in self.ways if way.watched}
+        self.spent, self.earned = 0.0, 0
+        self._asked = 0
+        self._behind = 0
+
+    def steer(self) -> None:
+        """Choose the draft and how far it drafts in the coming step."""
+        self._watch()
+        way, length = self._decide()
+        moving = way is not None and way != self.current
+        extra = 0.0
+        if way is not None and (moving or length):
+            extra = self._reading(way)
+            while length and not self._affords(
+                extra + self.correction.prices.step(way, length, length)
+            ):
+                length -= 1
+        if way is None or not length:
+            self.row.reach = self._asked = 0
+            return
+        if moving:
+            self._move(way)
+        self.spent += extra
+        self.row.reach, self._asked, self._behind = length, length, 0
+
+    def learn(self) -> None:
+        """Take in the step that was just done."""
+        step, prices = self.row.steps[-1], self.correction.prices
+        cost, way = 1.0, self.current
+        if self._asked and way is not None:
+            cost = prices.step(way, step.drafted, min(step.drafted + 1, self._asked))
+            if step.emitted == step.accepted + 1:
+                own = self.estimates[self.ways.index(way)]
+                own.learn(self._asked, step.drafted, step.accepted)
+        else:
+            self._behind += step.emitted
+        self.spent += cost
+        self.earned += step.emitted
+        savings = [0.0, *(self._expected(place) for place in range(len(self.ways)))]
+        if self._asked and way is not None:
+            savings[1 + self.ways.index(way)] = 1 - cost / step.emitted
+        self.hedge.update(savings, step.emitted)
+
+    def stop(self) -> None:
+        """Let drafts that only watch forget the row."""
+        for watch in self.watches.values():
+            watch.stop()
+
+    def _decide(self) -> tuple[Way | None, int]:
+        """The way that the hedge draws, and its best length; None for plain decoding."""
+        arm = self.hedge.draw()
+        if arm == _PLAIN:
+            return None, 0
+        way = self.ways[arm - 1]
+        if way != self.current and not way.movable:
+            # Once left, a draft that reads the target's states cannot come back.
+            return None, 0
+        length, _ = self.estimates[arm - 1].best()
+        return way, min(length, max(0, self.row.room - 1))
+
+    def _expected(self, place: int) -> float:
+        """Saving per token of a way that did not draft."""
+        estimate, way = self.estimates[place], self.ways[place]
+        saving = estimate.best()[1]
+        # The assignment was measured to be the best: others promise no more before they are tried.
+        return saving if estimate.seen or way == self.current else min(saving, self.promise)
+
+    def _affords(self, cost: float) -> bool:
+        """Whether a step of that cost keeps the budget though it emit a single token."""
+        earned = (1 + self.correction.share) * (self.earned + 1) + self.correction.grace
+        return self.spent + cost <= earned
+
+    def _reading(self, way: Way) -> float:
+        """What a way's draft has to read before it can draft, beyond its usual share."""
+        prices = self.correction.prices
+        if way == self.current:
+            return max(0.0, prices.reading(way, 1 + self._behind) - prices.reading(way, 1))
+        if way.watched and self.watches[way].started:
+            return 0.0
+        return prices.reading(way, len(self.row.text))
+
+    def _move(self, way: Way) -> None:
+        """Replace the row's draft; one that watched is up to date, another reads all anew."""
+        row = self.row
+        if self.current is not None and self.current.watched:
+            self.watches[self.current].take_back()
+        else:
+            row.stop(self.drafters)
+        row.choice, row.drafting = way.choice, True
+        if way.watched and self.watches[way].started:
+            self.watches[way].hand_over()
+        else:
+            row.start(self.drafters)
+        self.current = way
+
+    def _watch(self) -> None:
+        """Score drafts that copy on the text, and let them propose again where it is affordable."""
+        for way, watch in self.watches.items():
+            if way == self.current:
+                continue
+            outcome = watch.outcome()
+            if outcome is not None:
+                self.estimates[self.ways.index(way)].learn(way.longest, *outcome)
+            prices = self.correction.prices
+            price = prices.step(way, 0, way.longest) - 1
+            if not watch.started:
+                price += prices.reading(way, len(self.row.text))
+            if not watch.waiting and self._affords(1 + price):
+                watch.propose()
+                self.spent += price
+
+
+def _same(one: DraftChoice, other: DraftChoice | None) -> bool:
+    return other is not None and (one.draft, one.adapter) == (other.draft, other.adapter)

@@ -1,0 +1,124 @@
+"""What steps cost and bring by the speed-up model, in steps of plain decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from taskspec.decoding.cost import AcceptanceCurve, TargetCost, best_length
+from taskspec.decoding.records import DraftChoice
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to draft that an answer may use.
+
+    Attributes:
+        choice: The draft, at the longest length that it may draft.
+        curve: The acceptance that is promised, up to that length.
+        seconds: Per drafted token, or attempt at one.
+        watched: It is scored on text that others drafted, without drafting for the target.
+        movable: It may take over in the middle of an answer. Drafts that read the target's states
+            cannot: those of earlier positions are not kept.
+        members: Drafters that it drafts with.
+    """
+
+    choice: DraftChoice
+    curve: AcceptanceCurve
+    seconds: float
+    watched: bool = False
+    movable: bool = True
+    members: frozenset[str] = frozenset()
+
+    @property
+    def longest(self) -> int:
+        """The longest draft length."""
+        return min(self.choice.draft_length, len(self.curve.block_efficiency))
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Costs in steps of plain decoding, each the time of v(1) + o.
+
+    Attributes:
+        passes: Target passes; longer ones are taken to cost as much a token as the longest.
+        overhead: o, relative to a pass over one token.
+        rows: Rows that share a pass, taken to draft alike.
+    """
+
+    passes: TargetCost
+    overhead: float
+    rows: int = 1
+
+    def step(self, way: Way, drafted: float, attempts: float) -> float:
+        """A step that drafts so many tokens; never less where more are drafted."""
+        return self._target(1 + drafted) + attempts * self._draft(way)
+
+    def reading(self, way: Way, tokens: int) -> float:
+        """What a draft takes to read so many tokens, as its passes widen like the target's."""
+        return self._draft(way) * self._ratio(tokens) if tokens else 0.0
+
+    def _draft(self, way: Way) -> float:
+        # A draft's own passes widen with its rows as the target's do.
+        relative = way.seconds / self.passes.seconds[0] * self._ratio(self.rows)
+        return relative / (self._ratio(self.rows) + self.overhead)
+
+    def _target(self, tokens: float) -> float:
+        step = self._ratio(tokens * self.rows) + self.overhead
+        return step / (self._ratio(self.rows) + self.overhead)
+
+    def _ratio(self, tokens: float) -> float:
+        """Cost of a pass over so many tokens, between counts on a line, nowhere falling."""
+        seconds = self.passes.seconds
+        if tokens > len(seconds):
+            return max(seconds) / seconds[0] * tokens / len(seconds)
+        low = int(tokens)
+        ratio = max(seconds[:low]) / seconds[0]
+        if tokens > low:
+            ratio += (tokens - low) * (max(seconds[: low + 1]) / seconds[0] - ratio)
+        return ratio
+
+
+class Estimate:
+    """A draft's acceptance in one answer: what was promised, then more and more what was seen.
+
+    Args:
+        way: The draft, with its promise.
+        prices: What it costs.
+        weight: Steps that the promise counts for.
+    """
+
+    def __init__(self, way: Way, prices: Prices, weight: float) -> None:
+        def parts(sums: tuple[float, ...], first: float) -> list[float]:
+            return [weight * (b - a) for a, b in zip((first, *sums), sums, strict=False)]
+
+        self.way, self.prices = way, prices
+        self._tried = [weight] * way.longest
+        self._stood = parts(way.curve.block_efficiency[: way.longest], 1.0)
+        self._drafted = parts(way.curve.mean_drafted[: way.longest], 0.0)
+        self._best: tuple[int, float] | None = None
+        self.seen = False
+
+    def learn(self, asked: int, drafted: int, accepted: int) -> None:
+        """Take in a step that was asked for `asked` tokens, and that nothing cut."""
+        self.seen, self._best = self.seen or asked > 0, None
+        for place in range(min(asked, self.way.longest)):
+            self._tried[place] += 1
+            self._stood[place] += accepted > place
+            self._drafted[place] += drafted > place
+
+    def best(self) -> tuple[int, float]:
+        """The length that saves most, or a shorter one as good, and its saving.
+
+        The saving is in plain steps per emitted token, negative where drafting loses.
+        """
+        if self._best is None:
+            savings, stood, drafted, attempts = {}, 0.0, 0.0, 1.0
+            for place, tried in enumerate(self._tried):
+                stood += self._stood[place] / tried
+                drafted += self._drafted[place] / tried
+                cost = self.prices.step(self.way, drafted, attempts)
+                savings[place + 1] = 1 - cost / (1 + stood)
+                attempts += self._drafted[place] / tried
+            length = best_length({k: 1 / (1 - saving) for k, saving in savings.items()})
+            self._best = length, savings[length]
+        return self._best

@@ -1,0 +1,60 @@
+"""What in-flight correction needs to know of a bundle on the machine at hand."""
+
+from __future__ import annotations
+
+from taskspec.decoding.correction import Correction
+from taskspec.decoding.cost import AcceptanceCurve, mean_curve, measure_draft, measure_target
+from taskspec.decoding.prices import Prices, Way
+from taskspec.decoding.records import DraftChoice, Request
+from taskspec.recipe.schema import CorrectionConfig
+from taskspec.serving.bundle import Bundle
+from taskspec.serving.calibration import measure_overhead
+
+_REPEATS = 5
+
+
+def correction_config(bundle: Bundle) -> CorrectionConfig:
+    """What the bundle's recipe says of correction; off for bundles that say nothing."""
+    return CorrectionConfig(**bundle.manifest.decode.get("correction", {}))
+
+
+def measure_correction(
+    bundle: Bundle, request: Request, rows: int = 1, config: CorrectionConfig | None = None
+) -> Correction:
+    """Measure here what drafts and target passes cost, within seconds.
+
+    Args:
+        bundle: A loaded bundle.
+        request: A typical prompt, decoded plainly to measure the overhead.
+        rows: Rows that will be decoded together.
+        config: Share and grace; None takes the recipe's.
+    """
+    config = config or correction_config(bundle)
+    curves: dict[DraftChoice, list[AcceptanceCurve]] = {}
+    names: dict[DraftChoice, str] = {}
+    for each in (*bundle.manifest.tasks, bundle.manifest.fallback):
+        if each.draft is not None and each.curve is not None:
+            choice = bundle.pool.choice(each.draft, len(each.curve.block_efficiency))
+            assert choice is not None
+            curves.setdefault(choice, []).append(each.curve)
+            names[choice] = each.draft
+    longest = max((choice.draft_length for choice in curves), default=0)
+    model, prompt = bundle.engine.model, request.prompt
+    cost = measure_target(model, prompt, rows * (longest + 1), _REPEATS)
+    overhead = measure_overhead(bundle.engine, request, cost, rows)
+    ways = []
+    for choice, own in curves.items():
+        drafter = bundle.pool.drafters[choice.draft]
+        entries = bundle.pool.entries
+        members = frozenset(entries[name].key for name in entries[names[choice]].members)
+        ways.append(
+            Way(
+                choice,
+                mean_curve(own),
+                measure_draft(drafter, choice, bundle.target, prompt),
+                watched=drafter.copies and choice.adapter is None,
+                movable=not drafter.hidden_layers,
+                members=members,
+            )
+        )
+    return Correction(Prices(cost, overhead, rows), tuple(ways), config.share, config.grace)
