@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from taskspec.pipeline.assign import all_entries, load_assignment
+from taskspec.pipeline.assign import load_assignment
 from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.entries import all_entries
 from taskspec.pipeline.stage import Stage
 from taskspec.serving.bundle import BundleManifest, write_manifest
 from taskspec.serving.pool import DraftEntry, with_members

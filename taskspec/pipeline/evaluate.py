@@ -22,8 +22,9 @@ from taskspec.evaluation.table import (
     to_json,
 )
 from taskspec.pipeline.artifacts import write_atomically
-from taskspec.pipeline.assign import Assigned, all_entries, engine_for, load_assignment
+from taskspec.pipeline.assign import Assigned, load_assignment
 from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.entries import all_entries, engine_for
 from taskspec.pipeline.environment import describe_environment
 from taskspec.pipeline.held_out import HeldOut, check_lossless, held_out_prompts
 from taskspec.pipeline.partition import load_tasks

@@ -11,9 +11,9 @@ from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
 from taskspec.evaluation.table import Lossless
 from taskspec.interfaces import Sampling
-from taskspec.pipeline.assign import sampling_of
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.entries import sampling_of
 from taskspec.pipeline.progress import progress
 from taskspec.pipeline.verifiers import make_verifier
 from taskspec.recipe.choice import PluginChoice

@@ -15,9 +15,10 @@ from taskspec.interfaces import Sampling
 from taskspec.models.loading import LanguageModel
 from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.artifacts import read_done
-from taskspec.pipeline.assign import PROMPT_LOOKUP, Assigned, engine_for, load_assignment
+from taskspec.pipeline.assign import Assigned, load_assignment
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.entries import PROMPT_LOOKUP, engine_for
 from taskspec.pipeline.evaluate import pool_entries
 from taskspec.pipeline.run import stages
 from taskspec.recipe.loading import load_recipe

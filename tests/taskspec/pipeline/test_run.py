@@ -17,8 +17,8 @@ from taskspec.corpus.examples import Message
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
 from taskspec.errors import ArtifactError
-from taskspec.pipeline.assign import all_entries
 from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.entries import all_entries
 from taskspec.pipeline.run import run_recipe
 from taskspec.recipe.loading import load_recipe
 from taskspec.registry import default_registry

@@ -1,0 +1,236 @@
+"""Every draft of the pool measured on every task's validation prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from taskspec.decoding.cost import (
+    AcceptanceCurve,
+    TargetCost,
+    acceptance_curve,
+    best_length,
+    mean_curve,
+    measure_draft,
+    measure_target,
+)
+from taskspec.decoding.records import Request
+from taskspec.evaluation.statistics import Interval, Speeds
+from taskspec.pipeline.align import task_entries
+from taskspec.pipeline.alignment_jobs import SINGLE
+from taskspec.pipeline.choosing import Comparison, TimedDraft
+from taskspec.pipeline.collect import load_answers
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.encode import known_examples
+from taskspec.pipeline.entries import all_entries, baseline_entries, engine_for, sampling_of
+from taskspec.pipeline.partition import Tasks, load_tasks
+from taskspec.pipeline.speed import acceptance_steps, decode_timed
+from taskspec.serving.calibration import measure_overhead
+from taskspec.serving.pool import load_pool
+from taskspec.serving.routing import Assignment
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A draft that was considered for a task.
+
+    Attributes:
+        draft: Name of the draft.
+        draft_length: The draft length with the best promise.
+        block_efficiency: tau at that length on validation prompts.
+        predicted: Speed-up over plain decoding that the cost model promises.
+        memory: Megabytes that it takes as stored.
+        measured: Speed-up measured on validation prompts, under the recipe's objective; None
+            when its promise ruled it out.
+    """
+
+    draft: str
+    draft_length: int
+    block_efficiency: float
+    predicted: float
+    memory: float
+    measured: Interval | None = None
+
+
+class DraftBench:
+    """Everything loaded for measuring: engine, pool, costs, validation prompts by task."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        recipe = context.recipe
+        tasks = load_tasks(context.stage_folders["partition"])
+        self.longest = max(recipe.assign.draft_lengths)
+        self.prompts = self._validation_requests(tasks)
+        entries = all_entries(context, len(tasks.names))
+        self.pool = load_pool(list(entries.values()), context.registry, context.target)
+        self.engine = engine_for(context, self.pool)
+        sample = self.prompts[0][0].prompt
+        self.cost: TargetCost = measure_target(self.engine.model, sample, self.longest + 1)
+        self.overhead = measure_overhead(self.engine, self.prompts[0][0], self.cost)
+        self.curves: dict[tuple[str, int], AcceptanceCurve | None] = {}
+        self.draft_seconds: dict[str, float] = {}
+        self.entries = entries
+        self.comparisons: list[Comparison] = []
+        self.timed: list[list[TimedDraft]] = []
+
+    def _validation_requests(self, tasks: Tasks) -> dict[int, list[Request]]:
+        """Validation prompts of every task; a task without any borrows training prompts."""
+        context, config = self.context, self.context.recipe.assign
+        stored = load_answers(context.stage_folders["collect"])
+        requests: dict[int, list[Request]] = {}
+        examples = known_examples(context)
+        for label in range(len(tasks.names)):
+            own = [e for e in examples if tasks.labels[e.id] == label]
+            ids = [e.id for e in own if e.split == "validation"] or [e.id for e in own]
+            requests[label] = [
+                Request(
+                    prompt_id,
+                    stored[prompt_id].prompt_ids,
+                    config.max_new_tokens,
+                    sampling_of(context),
+                    seed=context.recipe.seed + index,
+                )
+                for index, prompt_id in enumerate(ids[: config.prompts_per_task])
+            ]
+        return requests
+
+    def _curves(self, draft: str, labels: Sequence[int]) -> list[AcceptanceCurve]:
+        """Acceptance of a draft on tasks' validation prompts, measured once, and its cost.
+
+        All prompts are decoded together; tasks that no step of which was whole are left out.
+        """
+        missing = [label for label in labels if (draft, label) not in self.curves]
+        if missing:
+            choice = self.pool.choice(draft, self.longest)
+            assert choice is not None
+            requests = [request for label in missing for request in self.prompts[label]]
+            batch = self.context.recipe.collect.batch_size
+            steps = acceptance_steps(self.engine, requests, choice, self.longest, batch)
+            drafter = self.pool.drafters[choice.draft]
+            if draft not in self.draft_seconds:
+                self.draft_seconds[draft] = measure_draft(
+                    drafter, choice, self.context.target, requests[0].prompt
+                )
+            for label in missing:
+                own = {request.id: steps[request.id] for request in self.prompts[label]}
+                self.curves[draft, label] = acceptance_curve(own, self.longest)
+        found = (self.curves[draft, label] for label in labels)
+        return [each for each in found if each is not None]
+
+    def best_length(self, draft: str, labels: Sequence[int]) -> Candidate | None:
+        """The draft length that promises most for a draft over some tasks."""
+        curves = self._curves(draft, labels)
+        if not curves:
+            return None
+        seconds = self.draft_seconds[draft]
+
+        def promise(k: int) -> float:
+            # Time for a fixed number of tokens adds up, so speed-ups combine harmonically.
+            times = [1 / curve.speedup(k, seconds, self.cost, self.overhead) for curve in curves]
+            return len(times) / sum(times)
+
+        promises = {k: promise(k) for k in self.context.recipe.assign.draft_lengths}
+        k = best_length(promises)
+        efficiency = len(curves) / sum(1 / curve.block_efficiency[k - 1] for curve in curves)
+        return Candidate(draft, k, efficiency, promises[k], sum(self.parts(draft).values()))
+
+    def candidates(self, label: int) -> list[Candidate]:
+        """All drafts considered for a task, the promising ones timed; asked task by task."""
+        considered = [
+            candidate
+            for name in self._considered(label)
+            if (candidate := self.best_length(name, [label])) is not None
+        ]
+        considered.sort(key=lambda candidate: -candidate.predicted)
+        best = max((candidate.predicted for candidate in considered), default=0.0)
+        # Plain decoding has the overhead too: its own promise is 1 / (1 + o), not 1.
+        # A margin below that asks for drafts that do not pay, too.
+        nearly = min(_NEARLY_PLAIN, self.context.recipe.assign.margin)
+        least = max(nearly / (1 + self.overhead), best / _CLEARLY_BETTER)
+        promising = [candidate for candidate in considered if candidate.predicted >= least]
+        speeds = self._measure(label, promising[:_TIMED_CANDIDATES])
+        comparison = Comparison(speeds[None], self.context.recipe.assign)
+        timed = [
+            TimedDraft(each.draft, self._added_memory(each.draft), found)
+            for each in considered
+            if (found := speeds.get(each.draft)) is not None
+        ]
+        self.comparisons.append(comparison)
+        self.timed.append(timed)
+        measured = {each.name: comparison.speedup(each.speeds) for each in timed}
+        return [
+            replace(candidate, measured=measured.get(candidate.draft)) for candidate in considered
+        ]
+
+    def _considered(self, label: int) -> list[str]:
+        """Names of the drafts that a task may get."""
+        named, pool = self.context.recipe.assign.drafts, self.context.recipe.draft.pool
+        entries = task_entries(self.context, label)
+        if named:
+            return [e.name for name, e in zip(pool, entries, strict=True) if name in named]
+        single = baseline_entries(self.context).get(SINGLE)
+        shared = [] if single is None else [single.name]
+        return list(dict.fromkeys([*(entry.name for entry in entries), *shared]))
+
+    def parts(self, draft: str) -> dict[str, float]:
+        """Megabytes as stored of what a draft loads, by folder, with the drafts it drafts with."""
+        entry = self.entries[draft]
+        folders = [folder for folder in (entry.folder, entry.adapter) if folder is not None]
+        found = {str(folder): _megabytes(folder) for folder in folders}
+        for member in entry.members:
+            found |= self.parts(member)
+        return found
+
+    def _added_memory(self, draft: str) -> float:
+        """Megabytes that a task adds by using a draft; what all tasks may share is divided."""
+        count = len(self.prompts)
+        users: dict[str, int] = {}
+        for label in range(count):
+            own = [self.parts(each.name) for each in task_entries(self.context, label)]
+            for folder in {folder for parts in own for folder in parts}:
+                users[folder] = users.get(folder, 0) + 1
+        # The draft aligned on all data is no task's own, and may serve all of them.
+        return sum(size / users.get(name, count) for name, size in self.parts(draft).items())
+
+    def _measure(self, label: int, candidates: Sequence[Candidate]) -> dict[str | None, Speeds]:
+        """Tokens and seconds of each draft and, as None, plain decoding, prompt by prompt."""
+        names: list[Candidate | None] = [None, *candidates]
+        found: dict[str | None, list[tuple[int, float]]] = {}
+        for index, request in enumerate(self.prompts[label]):
+            turn = index % len(names)
+            for candidate in names[turn:] + names[:turn]:
+                timed = decode_timed(self.engine, self._prepared(request, candidate))
+                key = None if candidate is None else candidate.draft
+                found.setdefault(key, []).append((len(timed.generation.tokens), timed.seconds))
+        return {key: Speeds(*np.array(pairs, dtype=np.float64).T) for key, pairs in found.items()}
+
+    def _prepared(self, request: Request, candidate: Candidate | None) -> Callable[[], Request]:
+        if candidate is None:
+            return lambda: request
+        choice = self.pool.choice(candidate.draft, candidate.draft_length)
+        return lambda: replace(request, draft=choice)
+
+    def baselines(self) -> dict[str, Assignment]:
+        """Draft and length of the benchmark rows that use one draft for everything."""
+        labels = list(self.prompts)
+        found = {}
+        for method, entry in baseline_entries(self.context).items():
+            best = self.best_length(entry.name, labels)
+            if best is not None:
+                curve = mean_curve(self._curves(entry.name, labels))
+                found[method] = Assignment(method, best.draft, best.draft_length, curve)
+        return found
+
+
+_TIMED_CANDIDATES = 3
+_NEARLY_PLAIN = 0.95
+_CLEARLY_BETTER = 1.3
+
+
+def _megabytes(folder: Path) -> float:
+    if not folder.is_dir():
+        return 0.0
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
