@@ -67,6 +67,8 @@ def _check_left_out(context: RunContext) -> None:
         CorpusError: Naming the tasks there are.
     """
     left_out = context.recipe.corpus.leave_out
+    if not left_out:
+        return
     tasks = {each.task for each in load_examples(context.stage_folders["collect"])} - {None}
     named = ", ".join(sorted(map(str, tasks))) or "none; prompts have no `task`"
     unknown = [task for task in left_out if task not in tasks]
@@ -75,7 +77,7 @@ def _check_left_out(context: RunContext) -> None:
             f"corpus.leave_out: no prompt has the task '{unknown[0]}'; tasks are: {named}"
         )
     counts = Counter(example.split for example in known_examples(context))
-    if left_out and (counts["train"] < 2 or not counts["validation"]):
+    if counts["train"] < 2 or not counts["validation"]:
         raise CorpusError(
             f"corpus.leave_out leaves {counts['train']} training and {counts['validation']} "
             f"validation prompts, too few to work with; tasks are: {named}"
