@@ -1,0 +1,97 @@
+"""Keys that switch a part of a run off change that part and nothing before it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from taskspec.errors import CorpusError
+from taskspec.pipeline.assign import load_assignment
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.encode import known_examples
+from taskspec.pipeline.partition import load_tasks, shuffle_labels
+from taskspec.pipeline.run import stages
+from taskspec.pipeline.runner import run_stages
+from taskspec.pipeline.subject import run_router
+from taskspec.recipe.loading import load_recipe
+from taskspec.registry import default_registry
+
+
+@pytest.fixture
+def run(write_recipe: Callable[..., Path]) -> Callable[..., tuple[RunContext, list[str]]]:
+    """A function that runs the stages up to the router; the context and what was kept."""
+    recipe = write_recipe("kd")
+    registry = default_registry()
+
+    def run(*overrides: str, last: str = "route") -> tuple[RunContext, list[str]]:
+        output = io.StringIO()
+        settings = [f"runs={recipe.parent / 'runs'}", *overrides]
+        loaded = load_recipe(str(recipe), settings, registry)
+        chosen: Sequence[Any] = stages()
+        count = [stage.name for stage in chosen].index(last) + 1
+        console = Console(file=output, width=200)
+        context = run_stages(chosen[:count], loaded, registry, console)
+        lines = output.getvalue().splitlines()
+        return context, [line.split()[0][3:] for line in lines if "finished before" in line]
+
+    return run
+
+
+def test_each_switch_changes_its_part(run: Callable[..., Any]) -> None:
+    context, kept = run()
+    assert kept == []
+    before = load_tasks(context.stage_folders["partition"]).labels
+
+    _, kept = run("route.threshold=1")
+    assert kept == ["collect", "encode", "partition", "draft", "align", "assign", "route"]
+    context, _ = run("route.threshold=1")
+    assigned = load_assignment(context.stage_folders["assign"])
+    router = run_router(context, assigned)
+    assert router.route("w3 w4 w5").assignment == assigned.fallback
+    assert assigned.fallback.draft == "small@single"
+
+    fixed = ("assign.drafts=[small]", "assign.draft_lengths=[2]", "assign.margin=0")
+    context, kept = run(*fixed)
+    assert kept == ["collect", "encode", "partition", "draft", "align", "route"]
+    assigned = load_assignment(context.stage_folders["assign"])
+    assert {(each.draft, each.draft_length) for each in assigned.tasks} <= {
+        ("small@task-0", 2),
+        ("small@task-1", 2),
+    }
+
+    context, kept = run("align.enabled=false")
+    assert kept == ["collect", "encode", "partition", "draft", "route"]
+    assigned = load_assignment(context.stage_folders["assign"])
+    assert {each.draft for each in assigned.tasks} <= {"small", "lookup", None}
+    assert assigned.baselines["single"].draft == "small"
+
+    context, kept = run("partition.shuffled=true", last="partition")
+    assert kept == ["collect", "encode"]
+    after = load_tasks(context.stage_folders["partition"]).labels
+    assert before != after and sorted(before.values()) == sorted(after.values())
+
+    context, kept = run("corpus.leave_out=[low]", last="partition")
+    assert kept == ["collect"]
+    assert {each.task for each in known_examples(context)} == {"high"}
+    assert all(
+        name.startswith("high") for name in load_tasks(context.stage_folders["partition"]).labels
+    )
+
+    with pytest.raises(CorpusError, match="no prompt has the task 'lwo'; tasks are: high, low"):
+        run("corpus.leave_out=[lwo]", last="encode")
+
+
+def test_labels_are_dealt_out_within_their_split() -> None:
+    labels = np.repeat(np.arange(4), 25)
+    train = np.arange(100) % 5 != 0
+    dealt = shuffle_labels(labels, train, seed=3)
+    assert not np.array_equal(dealt, labels)
+    for part in (train, ~train):
+        assert sorted(dealt[part]) == sorted(labels[part])
+    assert np.array_equal(dealt, shuffle_labels(labels, train, seed=3))
