@@ -153,10 +153,7 @@ def _tasks(
                 ),
                 draft=chosen.draft,
                 draft_length=chosen.draft_length,
-                candidates=tuple(
-                    Candidate(**each, chosen=each["draft"] == chosen.draft)
-                    for each in evidence[label]
-                ),
+                candidates=tuple(_candidate(each, chosen.draft) for each in evidence[label]),
                 measured=measured.get(name),
             )
         )
@@ -196,6 +193,13 @@ def _prompts(
         Prompt(found.labels[e.id], float(x), float(y), _beginning(e.prompt_text))
         for e, (x, y) in zip([known[int(index)] for index in chosen], places, strict=True)
     )
+
+
+def _candidate(evidence: Mapping[str, Any], chosen: str | None) -> Candidate:
+    """A considered draft, from what the assignment wrote of it."""
+    measured = None if evidence["measured"] is None else Interval(**evidence["measured"])
+    named = evidence["draft"] == chosen
+    return Candidate(**{**evidence, "measured": measured}, chosen=named)
 
 
 def _beginning(text: str) -> str:

@@ -37,6 +37,7 @@ class Candidate:
         draft_length: The length with the best promise.
         block_efficiency: Tokens per pass there, on validation prompts.
         predicted: Speed-up that the cost model promises.
+        memory: Megabytes that it takes as stored.
         measured: Speed-up on validation prompts; None when its promise ruled it out.
         chosen: Whether it was assigned.
     """
@@ -45,7 +46,8 @@ class Candidate:
     draft_length: int
     block_efficiency: float
     predicted: float
-    measured: float | None
+    memory: float
+    measured: Interval | None
     chosen: bool
 
 

@@ -28,7 +28,7 @@ def run(write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> P
     """A finished run; commands run beside its recipe, where `questions.jsonl` lies too."""
     recipe = write_recipe("kd")
     monkeypatch.chdir(recipe.parent)
-    invoke("run", recipe.name, "runs=runs")
+    invoke("run", recipe.name, "runs=runs", "collect.free_text_tokens=600")
     Path("questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
     return Path("runs/tiny")
 

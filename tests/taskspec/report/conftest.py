@@ -60,8 +60,8 @@ def facts(results: Results) -> RunFacts:
     ]
     counted = confusion(routed, ("sort", "mail"))
     assert counted is not None
-    chosen = Candidate("small@task-0", 3, 1.9, 1.4, 1.3, True)
-    left = Candidate("lookup", 1, 1.1, 0.8, None, False)
+    chosen = Candidate("small@task-0", 3, 1.9, 1.4, 27.0, Interval(1.3, 1.2, 1.4), True)
+    left = Candidate("lookup", 1, 1.1, 0.8, 0.0, None, False)
     words, interval = ("list", "order"), Interval(1.5, 1.3, 1.7)
     return RunFacts(
         name="mine",
