@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from taskspec.corpus.examples import Message
 
 _FILE = "bundle.json"
+_CALIBRATED = "calibrated.json"
 _FORMAT = 2
 
 
@@ -74,7 +75,7 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
 
 
 def read_manifest(folder: Path) -> BundleManifest:
-    """Read `bundle.json`, folders made absolute.
+    """Read `bundle.json`, folders made absolute, tasks as last calibrated.
 
     Raises:
         ArtifactError: When the folder is no bundle or one of another format.
@@ -100,17 +101,22 @@ def read_manifest(folder: Path) -> BundleManifest:
         )
         for each in value.pop("drafts")
     )
-    tasks = tuple(read_assignment(each) for each in value.pop("tasks"))
+    tasks = value.pop("tasks")
+    if (folder / _CALIBRATED).is_file():
+        tasks = json.loads((folder / _CALIBRATED).read_text(encoding="utf-8"))
+    tasks = tuple(read_assignment(each) for each in tasks)
     return BundleManifest(
         drafts=drafts, tasks=tasks, fallback=read_assignment(value.pop("fallback")), **value
     )
 
 
 def write_tasks(folder: Path, tasks: Sequence[Assignment]) -> None:
-    """Put other assignments in the place of those in `bundle.json`."""
-    value = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-    value["tasks"] = [asdict(each) for each in tasks]
-    with replacing(folder / _FILE) as temporary:
+    """Put other assignments in the place of those in `bundle.json`, which stays as its run wrote it.
+
+    A bundle that is made anew has its run's assignments again.
+    """
+    value = [asdict(each) for each in tasks]
+    with replacing(folder / _CALIBRATED) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.serving.bundle import read_manifest
 
 
 def invoke(*arguments: str) -> Any:
@@ -34,8 +35,10 @@ def test_a_bundle_s_lengths_are_chosen_anew_and_written(
     assert json.loads(file.read_text()) == before
     done = invoke("calibrate", str(bundle), "--corpus", "prompts.jsonl")
     assert done.exit_code == 0 and "1.00x" in done.output
-    plain = [{**task, "draft_length": 0} for task in before["tasks"]]
-    assert json.loads(file.read_text()) == {**before, "tasks": plain}
+    assert json.loads(file.read_text()) == before
+    assert all(task.draft_length == 0 for task in read_manifest(bundle).tasks)
+    # The run still finds its bundle as it left it.
+    assert invoke("run", recipe.name).exit_code == 0
     row = json.loads((recipe.parent / "prompts.jsonl").read_text().splitlines()[0])
     prompt = row["messages"][-1]["content"]
     assert "none (plain decoding)" in invoke("generate", str(bundle), prompt, "--stats").output
