@@ -111,7 +111,7 @@ def read_manifest(folder: Path) -> BundleManifest:
 
 
 def write_tasks(folder: Path, tasks: Sequence[Assignment]) -> None:
-    """Put other assignments in the place of those in `bundle.json`, which stays as its run wrote it.
+    """Put other assignments in the place of those in `bundle.json`, which stays as it is.
 
     A bundle that is made anew has its run's assignments again.
     """
