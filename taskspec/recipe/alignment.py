@@ -20,7 +20,8 @@ class TrainerConfig:
         strategy: `auto`, which is `ddp` where `torchrun` or SLURM started the processes and
             `ddp_spawn` on several devices otherwise; `ddp`, `ddp_spawn`, or `fsdp`, which
             shards the draft (FSDP2).
-        precision: A Lightning precision name.
+        precision: A Lightning precision name, or `auto`: `bf16-mixed`, but `32-true` on CPUs that do
+            not multiply bf16 themselves.
         accumulate_grad_batches: Batches per optimizer step.
         gradient_clip_val: Clip the gradient's norm there.
         val_check_interval: Share of the training after which held-out answers are scored.
@@ -30,7 +31,7 @@ class TrainerConfig:
     devices: str = "auto"
     num_nodes: int = 1
     strategy: str = "auto"
-    precision: str = "bf16-mixed"
+    precision: str = "auto"
     accumulate_grad_batches: int = 1
     gradient_clip_val: float = 1.0
     val_check_interval: float = 0.5

@@ -34,6 +34,7 @@ from taskspec.training.loggers import make_loggers
 from taskspec.training.module import HELD_OUT_ALPHA, AlignmentModule
 from taskspec.training.on_policy import writes_itself
 from taskspec.training.packing import padding_share
+from taskspec.training.precision import choose_precision
 from taskspec.training.processes import part_at_exit
 from taskspec.training.schedule import Schedule
 from taskspec.training.strategies import choose_strategy, device_count, unsharded
@@ -192,7 +193,7 @@ def _trainer(
         devices=device_count(settings),
         num_nodes=settings.num_nodes,
         strategy=choose_strategy(settings),
-        precision=settings.precision,  # type: ignore[arg-type]
+        precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
         accumulate_grad_batches=settings.accumulate_grad_batches,
         gradient_clip_val=settings.gradient_clip_val,
         val_check_interval=settings.val_check_interval,
