@@ -20,7 +20,7 @@ class TrainerConfig:
         strategy: `auto`, which is `ddp` where `torchrun` or SLURM started the processes and
             `ddp_spawn` on several devices otherwise; `ddp`, `ddp_spawn`, or `fsdp`, which
             shards the draft (FSDP2).
-        precision: A Lightning precision name, or `auto`: `bf16-mixed`, but `32-true` on CPUs that do
+        precision: A Lightning precision name, or `auto`: `bf16-mixed`, `32-true` on CPUs that do
             not multiply bf16 themselves.
         accumulate_grad_batches: Batches per optimizer step.
         gradient_clip_val: Clip the gradient's norm there.
