@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from taskspec.decoding.native.library import kernels
 from taskspec.decoding.native.linear import NativeLinear
+from taskspec.models.processor import onednn_multiplies_bf16
 
 
 class PackedLinear(nn.Module):
@@ -45,13 +46,6 @@ def can_pack(module: nn.Module) -> bool:
         and first.dtype == torch.bfloat16
         and (kernels() is not None or onednn_multiplies_bf16())
     )
-
-
-def onednn_multiplies_bf16() -> bool:
-    """Whether oneDNN is there and this CPU has bf16 products for it."""
-    backends: Any = torch.backends
-    operators: Any = torch.ops.mkldnn
-    return backends.mkldnn.is_available() and bool(operators._is_mkldnn_bf16_supported())
 
 
 def packed(module: nn.Module, int8: bool = False) -> nn.Module:

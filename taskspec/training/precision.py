@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+
+from taskspec.models.processor import onednn_multiplies_bf16
 
 
 def choose_precision(named: str, accelerator: str) -> str:
@@ -18,5 +18,4 @@ def choose_precision(named: str, accelerator: str) -> str:
     if named != "auto":
         return named
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
-    operators: Any = torch.ops.mkldnn
-    return "32-true" if on_cpu and not operators._is_mkldnn_bf16_supported() else "bf16-mixed"
+    return "32-true" if on_cpu and not onednn_multiplies_bf16() else "bf16-mixed"

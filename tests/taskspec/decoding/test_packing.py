@@ -11,8 +11,9 @@ from torch import nn
 
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.native.linear import NativeLinear
-from taskspec.decoding.packing import PackedLinear, can_pack, onednn_multiplies_bf16, packed
+from taskspec.decoding.packing import PackedLinear, can_pack, packed
 from taskspec.models.loading import load_language_model
+from taskspec.models.processor import onednn_multiplies_bf16
 
 PACKED = (PackedLinear, NativeLinear)
 needs_bf16 = pytest.mark.skipif(
