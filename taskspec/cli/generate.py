@@ -86,12 +86,13 @@ def _describe(answer: Answer) -> str:
         draft = f"{chosen.draft}, draft length {chosen.draft_length}"
     served = answer.generation.served
     plain = served.get(None, 0)
-    others = sum(count for choice, count in served.items() if choice is not None)
+    drafts = len(served) - (None in served)
     lines = [
         f"task              {task} (probability {route.probability:.2f})",
         f"draft             {draft}",
-        f"steps             {others} drafted by {len(served) - (None in served)} drafts, "
-        f"{plain} plain",
+        f"steps             {len(steps)}"
+        + (f" ({plain} plain)" if 0 < plain < len(steps) else "")
+        + (f", by {drafts} drafts in turn" if drafts > 1 else ""),
         f"acceptance rate   {accepted / drafted:.2f}" if drafted else "acceptance rate   -",
         f"block efficiency  {emitted / len(steps):.2f}" if steps else "block efficiency  -",
         f"tokens            {len(answer.generation.tokens)} ({answer.generation.finish})",
