@@ -14,11 +14,14 @@ from rich.console import Console
 from taskspec.pipeline import search
 from taskspec.pipeline.align import Align
 from taskspec.pipeline.alignment_jobs import Job, bring_up, task_tokens
+from taskspec.pipeline.artifacts import read_done
 from taskspec.pipeline.assign import load_assignment
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.entries import baseline_entries, task_entries
 from taskspec.pipeline.halving import GOES_ON, OUTRANKED
+from taskspec.pipeline.report_search import search_shown
 from taskspec.pipeline.run import stages
+from taskspec.pipeline.run_folder import RunFolder
 from taskspec.pipeline.runner import run_stages
 from taskspec.pipeline.search_record import (
     AT_HAND,
@@ -32,6 +35,7 @@ from taskspec.pipeline.search_record import (
 )
 from taskspec.recipe.loading import load_recipe
 from taskspec.registry import default_registry
+from taskspec.report.facts import Task
 
 POOL = (
     "draft.pool.tiny={use: causal-lm, options: {layers: 1, vocabulary: 64}}",
@@ -94,6 +98,17 @@ def test_a_search_goes_on_with_the_best_and_decides_nothing_twice(
         assert competing == {"lookup", *kept} | ({"both"} if "tiny" in kept else set())
     assert 0 < record.tokens < record.exhaustive
     assert record.measuring > 0
+
+    tasks = [Task(n, f"t{n}", (), 1, 1, None, (), None, 0, (), None) for n in (0, 1)]
+    done = read_done(folder)
+    assert done is not None
+    shown = search_shown(RunFolder(context.folder, {"align": folder}, {"align": done}), tasks)
+    assert shown is not None and (shown.tokens, shown.seconds) == (record.tokens, record.seconds)
+    assert len(shown.tried) == 8 and sum(each.tokens for each in shown.tried) == shown.tokens
+    assert all(len(each.promises) == 1 for each in shown.tried)
+    assert {(t.task.label, t.draft) for t in shown.tried if t.kept} == {
+        (trial.label, trial.draft) for trial in last.trials
+    }
 
     summary = (folder / "summary.txt").read_text()
     assert "search over 2 drafts" in summary and "after round 1" in summary
