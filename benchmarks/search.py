@@ -5,8 +5,8 @@
 Runs the recipe up to its assignment twice, as it is and with one round; both start from the same
 answers, tasks and recovered drafts. The draft that each gave a task then decodes the task's
 validation prompts, interleaved with the other and with plain decoding. Regret is 1 - S of the
-search's draft over S of the other, with the 95 % interval of prompts drawn in pairs; where both chose
-the same untrained draft it is 0. Prints Markdown.
+search's draft over S of the other, with the 95 % interval of prompts drawn in pairs; where both
+chose the same untrained draft it is 0. Prints Markdown.
 """
 
 from __future__ import annotations
