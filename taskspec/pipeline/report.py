@@ -32,6 +32,7 @@ from taskspec.pipeline.encode import load_vectors
 from taskspec.pipeline.evaluate import RESULTS, TIMINGS
 from taskspec.pipeline.partition import Tasks, load_tasks
 from taskspec.pipeline.prompt_map import lay_out
+from taskspec.pipeline.report_search import search_shown
 from taskspec.pipeline.route import ROUTING
 from taskspec.pipeline.run_folder import RunFolder, open_run
 from taskspec.pipeline.runner import SUMMARY
@@ -101,6 +102,7 @@ def gather(folder: Path) -> RunFacts:
     held_out = _routed(run, "evaluate")
     timings = read_timings(run.file("evaluate", TIMINGS))
     evidence = read_json(run.stages["assign"] / "assignment.json")
+    tasks = _tasks(run, known, found, vectors, held_out, timings, evidence["evidence"])
     return RunFacts(
         name=str(settings["name"]),
         place=str(folder),
@@ -108,7 +110,7 @@ def gather(folder: Path) -> RunFacts:
         settings=settings,
         command=_command(folder),
         results=results,
-        tasks=_tasks(run, known, found, vectors, held_out, timings, evidence["evidence"]),
+        tasks=tasks,
         prompts=_prompts(known, found, vectors),
         prompt_total=len(known),
         positions=_positions(results, examples, held_out, timings),
@@ -119,6 +121,7 @@ def gather(folder: Path) -> RunFacts:
         overhead=evidence["overhead"],
         routing=_routing(run, held_out, found),
         certificate=_certificate(run),
+        search=search_shown(run, tasks),
     )
 
 
@@ -249,12 +252,14 @@ def _trainings(run: RunFolder, found: Tasks) -> tuple[Training, ...]:
         for path in sorted(run.stages[stage].glob("*/training/log/metrics.csv")):
             run.file(stage, path.relative_to(run.stages[stage]).as_posix())
             folder = path.parents[2]
-            draft, _, key = folder.name.partition("@")
+            draft, _, whole = folder.name.partition("@")
+            key, _, part = whole.partition(".")
+            taught = titles.get(key, key) if key else "free text, its recovery"
             mark = read_done(folder)
             trainings.append(
                 Training(
                     draft,
-                    titles.get(key, key) if key else "free text, its recovery",
+                    f"{taught}, {part.replace('-', ' ')}" if part else taught,
                     None if mark is None else mark.seconds,
                     *_curves(path),
                 )

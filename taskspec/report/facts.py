@@ -136,6 +136,48 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A draft that a search tried on a task.
+
+    Attributes:
+        task: The task.
+        draft: The draft.
+        promises: Predicted speed-up after each round in which it was measured.
+        tokens: Answer tokens that it was trained on.
+        seconds: How long that took.
+        outcome: What became of it.
+        kept: Whether it was trained to the end.
+    """
+
+    task: Task
+    draft: str
+    promises: tuple[float | None, ...]
+    tokens: int
+    seconds: float
+    outcome: str
+    kept: bool
+
+
+@dataclass(frozen=True)
+class SearchShown:
+    """What a search over drafts tried, and what that cost.
+
+    Attributes:
+        tried: Every draft on every task.
+        tokens: Answer tokens trained on.
+        seconds: Time of training.
+        measuring: Time of measuring.
+        exhaustive: Answer tokens that training every draft to the end would have taken.
+    """
+
+    tried: tuple[Tried, ...]
+    tokens: int
+    seconds: float
+    measuring: float
+    exhaustive: int
+
+
+@dataclass(frozen=True)
 class Routing:
     """The router beside the truth.
 
@@ -214,6 +256,7 @@ class RunFacts:
         overhead: Host time per step, over such a pass.
         routing: Router beside truth.
         certificate: Found in the run's folder or its bundle's.
+        search: Which drafts were dropped on the way; None where all were trained to the end.
     """
 
     name: str
@@ -233,3 +276,4 @@ class RunFacts:
     overhead: float | None
     routing: Routing | None
     certificate: CertificateShown | None
+    search: SearchShown | None = None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskspec.recipe.alignment import AlignConfig, TrainerConfig
+from taskspec.recipe.alignment import AlignConfig, SearchConfig, TrainerConfig
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import dump_recipe, load_recipe
 from taskspec.recipe.schema import (
@@ -68,6 +68,7 @@ aligns = st.builds(
     recovery_learning_rate=rates,
     warmup=st.floats(0, 1),
     weight_decay=rates,
+    search=st.builds(SearchConfig, rounds=st.integers(1, 9), tokens=st.none() | counts),
     trainer=trainers,
 )
 decodes = st.builds(
