@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from taskspec.corpus.answers import StoredAnswer
 from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import Request
 from taskspec.interfaces import Sampling
 from taskspec.pipeline.align import aligned_entry, base_entry, task_entries
 from taskspec.pipeline.alignment_jobs import SINGLE, trainable_drafts
@@ -42,6 +46,23 @@ def sampling_of(context: RunContext) -> Sampling:
     """The recipe's logits processors."""
     decode = context.recipe.decode
     return Sampling(decode.temperature, decode.top_k, decode.top_p)
+
+
+def measuring_requests(
+    context: RunContext, stored: Mapping[str, StoredAnswer], ids: Sequence[str]
+) -> list[Request]:
+    """Known prompts as drafts are measured on them, without a draft."""
+    recipe = context.recipe
+    return [
+        Request(
+            prompt_id,
+            stored[prompt_id].prompt_ids,
+            recipe.assign.max_new_tokens,
+            sampling_of(context),
+            seed=recipe.seed + index,
+        )
+        for index, prompt_id in enumerate(ids)
+    ]
 
 
 def engine_for(context: RunContext, pool: Pool) -> Engine:
