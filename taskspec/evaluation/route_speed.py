@@ -58,14 +58,15 @@ def best_threshold(
         fallback: float64 [N].
     """
     known = np.unique(probabilities)
-    candidates = [0.0, *((known[:-1] + known[1:]) / 2).tolist(), 1.0]
+    candidates: list[float] = [0.0, *((known[:-1] + known[1:]) / 2).tolist(), 1.0]
 
     def total(threshold: float) -> float:
         return float(routed_seconds(probabilities, chosen, fallback, threshold).sum())
 
-    least = min(map(total, candidates))
+    totals = [total(each) for each in candidates]
     # Sums that differ by rounding only are equal.
-    return max(each for each in candidates if total(each) <= least * (1 + 1e-9))
+    most = min(totals) * (1 + 1e-9)
+    return max(each for each, time in zip(candidates, totals, strict=True) if time <= most)
 
 
 def regret(seconds: NDArray[np.float64], oracle: NDArray[np.float64]) -> float:
