@@ -68,18 +68,19 @@ def generate(
     if not verifier.lossless:
         typer.secho(lossy_warning(verifier.name), err=True, fg="red", bold=True)
     if stats:
-        typer.echo(_describe(answer), err=True)
+        asked = "fastest" if loaded.manifest.route.get("labels") == "speed" else "task"
+        typer.echo(_describe(answer, asked), err=True)
 
 
 _TYPICAL_TOKENS = 32
 
 
-def _describe(answer: Answer) -> str:
-    """How an answer was decoded, on one line per fact."""
+def _describe(answer: Answer, asked: str) -> str:
+    """How an answer was decoded, on one line per fact; `asked` is what the router learnt."""
     steps, route = answer.generation.steps, answer.route
     drafted, accepted = sum(s.drafted for s in steps), sum(s.accepted for s in steps)
     emitted = sum(s.emitted for s in steps)
-    task = route.assignment.task if route.label is not None else "none (fallback)"
+    routed = route.assignment.task if route.label is not None else "none (fallback)"
     chosen = route.assignment
     draft = "none (plain decoding)"
     if chosen.draft is not None and chosen.draft_length:
@@ -88,7 +89,7 @@ def _describe(answer: Answer) -> str:
     plain = served.get(None, 0)
     drafts = len(served) - (None in served)
     lines = [
-        f"task              {task} (probability {route.probability:.2f})",
+        f"{asked:<18}{routed} (probability {route.probability:.2f})",
         f"draft             {draft}",
         f"steps             {len(steps)}"
         + (f" ({plain} plain)" if 0 < plain < len(steps) else "")

@@ -23,16 +23,15 @@ from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.choosing import Comparison, TimedDraft
 from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext
-from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.entries import (
     all_entries,
     baseline_entries,
     engine_for,
+    measuring_requests,
     pool_name,
-    sampling_of,
     task_entries,
 )
-from taskspec.pipeline.partition import Tasks, load_tasks
+from taskspec.pipeline.partition import Tasks, load_tasks, validation_by_task
 from taskspec.pipeline.speed import acceptance_steps, decode_timed
 from taskspec.serving.calibration import measure_overhead
 from taskspec.serving.pool import DraftEntry, load_pool
@@ -90,25 +89,13 @@ class DraftBench:
         self.timed: list[list[TimedDraft]] = []
 
     def _validation_requests(self, tasks: Tasks) -> dict[int, list[Request]]:
-        """Validation prompts of every task; a task without any borrows training prompts."""
-        context, config = self.context, self.context.recipe.assign
-        stored = load_answers(context.stage_folders["collect"])
-        requests: dict[int, list[Request]] = {}
-        examples = known_examples(context)
-        for label in range(len(tasks.names)):
-            own = [e for e in examples if tasks.labels[e.id] == label]
-            ids = [e.id for e in own if e.split == "validation"] or [e.id for e in own]
-            requests[label] = [
-                Request(
-                    prompt_id,
-                    stored[prompt_id].prompt_ids,
-                    config.max_new_tokens,
-                    sampling_of(context),
-                    seed=context.recipe.seed + index,
-                )
-                for index, prompt_id in enumerate(ids[: config.prompts_per_task])
-            ]
-        return requests
+        """Some validation prompts of every task."""
+        stored = load_answers(self.context.stage_folders["collect"])
+        count = self.context.recipe.assign.prompts_per_task
+        return {
+            label: measuring_requests(self.context, stored, [e.id for e in own[:count]])
+            for label, own in validation_by_task(self.context, tasks).items()
+        }
 
     def _curves(self, draft: str, labels: Sequence[int]) -> list[AcceptanceCurve]:
         """Acceptance of a draft on tasks' validation prompts, measured once, and its cost.

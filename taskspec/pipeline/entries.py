@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from taskspec.corpus.answers import StoredAnswer
 from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import Request
 from taskspec.interfaces import Aligner, Sampling
 from taskspec.pipeline.alignment_jobs import (
     SHARED,
@@ -150,6 +152,23 @@ def sampling_of(context: RunContext) -> Sampling:
     """The recipe's logits processors."""
     decode = context.recipe.decode
     return Sampling(decode.temperature, decode.top_k, decode.top_p)
+
+
+def measuring_requests(
+    context: RunContext, stored: Mapping[str, StoredAnswer], ids: Sequence[str]
+) -> list[Request]:
+    """Known prompts as drafts are measured on them, without a draft."""
+    recipe = context.recipe
+    return [
+        Request(
+            prompt_id,
+            stored[prompt_id].prompt_ids,
+            recipe.assign.max_new_tokens,
+            sampling_of(context),
+            seed=recipe.seed + index,
+        )
+        for index, prompt_id in enumerate(ids)
+    ]
 
 
 def engine_for(context: RunContext, pool: Pool) -> Engine:

@@ -195,6 +195,23 @@ class Routing:
 
 
 @dataclass(frozen=True)
+class RouterLabels:
+    """What the router learnt, and what its choices lose on validation prompts, as predicted.
+
+    Attributes:
+        labels: `task`, or `speed`: which way of decoding is fastest.
+        threshold: Below this probability it abstains.
+        prompts: Validation prompts that the regrets are of; 0 where nothing was compared.
+        regrets: Ways of routing, the one in use first, each with its speed regret.
+    """
+
+    labels: str
+    threshold: float
+    prompts: int = 0
+    regrets: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class DraftSize:
     """A draft of the bundle, and its bytes on disk."""
 
@@ -255,6 +272,7 @@ class RunFacts:
         target_pass: Seconds of a target pass over one token.
         overhead: Host time per step, over such a pass.
         routing: Router beside truth.
+        labels: What the router learnt.
         certificate: Found in the run's folder or its bundle's.
         search: Which drafts were dropped on the way; None where all were trained to the end.
     """
@@ -275,5 +293,6 @@ class RunFacts:
     target_pass: float | None
     overhead: float | None
     routing: Routing | None
+    labels: RouterLabels
     certificate: CertificateShown | None
     search: SearchShown | None = None

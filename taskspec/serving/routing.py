@@ -47,8 +47,9 @@ class Route:
 
     Attributes:
         assignment: What was chosen.
-        label: The task's label; None when the router abstained.
-        probability: The router's probability for the likeliest task.
+        label: The router's class, whose assignment it is: a task's label or, of a router that
+            learnt what is fastest, one of the ways to decode; None when it abstained.
+        probability: The router's probability for the likeliest class.
         seconds: Time that encoding and routing took.
     """
 
@@ -65,9 +66,9 @@ class PromptRouter:
     Attributes:
         encoder: Fitted encoder of prompts.
         router: Fitted router.
-        assignments: One per task label.
+        assignments: One per class of the router.
         fallback: Used when the router abstains.
-        threshold: Least probability of the likeliest task; at 1 it always abstains.
+        threshold: Least probability of the likeliest class; at 1 it always abstains.
     """
 
     encoder: Encoder
@@ -105,8 +106,18 @@ def load_prompt_router(
     registry: Registry,
     assignments: Sequence[Assignment],
     fallback: Assignment,
+    threshold: float,
 ) -> PromptRouter:
-    """Load a trained router and its encoder from `folder/router` and `folder/encoder`."""
+    """Load a trained router and its encoder from `folder/router` and `folder/encoder`.
+
+    Args:
+        folder: What the route stage wrote, or a bundle.
+        config: Names router and encoder, with their options.
+        registry: The plugins.
+        assignments: One per class of the router.
+        fallback: Used when the router abstains.
+        threshold: Below this probability it does.
+    """
     encoder_class = registry.get("encoder", config.encoder.use)
     router_class = registry.get("router", config.use)
     assert issubclass(encoder_class, Encoder) and issubclass(router_class, Router)
@@ -117,5 +128,5 @@ def load_prompt_router(
         router=router_class.load(folder / "router", router_options),
         assignments=assignments,
         fallback=fallback,
-        threshold=config.threshold,
+        threshold=threshold,
     )

@@ -96,7 +96,7 @@ recipes = st.builds(
     draft=st.builds(DraftConfig, st.dictionaries(names, drafts, min_size=1, max_size=3)),
     align=aligns,
     assign=st.builds(AssignConfig, draft_lengths=st.lists(counts, min_size=1), margin=rates),
-    route=st.builds(RouteConfig, threshold=st.floats(0, 0.99)),
+    route=st.builds(RouteConfig, threshold=st.floats(0, 1) | st.just("auto")),
     decode=decodes,
     evaluate=st.builds(EvaluateConfig, repeats=counts),
     runs=texts,

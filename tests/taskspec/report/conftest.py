@@ -20,6 +20,7 @@ from taskspec.report.facts import (
     DraftSize,
     Positions,
     Prompt,
+    RouterLabels,
     Routing,
     RunFacts,
     SearchShown,
@@ -91,6 +92,7 @@ def facts(results: Results) -> RunFacts:
         target_pass=0.02,
         overhead=0.1,
         routing=Routing("held-out prompts", counted, calibration(routed), 0.2),
+        labels=RouterLabels("speed", 0.42, 40, (("by speed", 0.021), ("fallback alone", 0.09))),
         certificate=None,
         search=SearchShown(tried, 4000, 14.0, 3.0, 6000),
     )
