@@ -17,7 +17,9 @@ namespace {
 
 constexpr int kGroup = 2 * kLanes;  // output columns computed together
 constexpr int kTile = 8;            // tokens computed together
+constexpr int kAccumulators = 16;   // registers that hold sums while weights stream through
 constexpr int kBlocks = 4;          // blocks of 16 keys scored together
+constexpr int kLine = 64;           // bytes that memory gives at a time
 
 bf16 round_bf16(float value) {
   uint32_t bits;
@@ -85,18 +87,23 @@ struct Weight {
 
 constexpr int kZero = 64;  // the byte of a weight of zero
 
-// M tokens times the 32 columns of a group: the weights stream by, sums stay in registers.
+// M tokens times the 32 columns of a group: the weights stream by, sums stay in registers. Meanwhile
+// as many bytes at `next` come from memory, evenly, so that it works while the products do.
 template <int M, typename Stored>
-void multiply_group(const void* weights, const Prepared* inputs, int in, Floats (&sums)[kTile][2]) {
+void multiply_group(const void* weights, const void* next, const Prepared* inputs, int in,
+                    Floats (&sums)[kTile][2]) {
   constexpr int kFit = kAccumulators / M < 1 ? 1 : kAccumulators / M;
   constexpr int kRegisters = kGroup / kWidth;
   constexpr int kAtOnce = kFit >= 4 && kRegisters >= 4 ? 4 : kFit >= 2 ? 2 : 1;
+  constexpr int kFetched = 2 * kGroup * sizeof(Stored) * kAtOnce / kRegisters;  // bytes at a time
+  const char* fetched = static_cast<const char*>(next);
   for (int from = 0; from < kRegisters; from += kAtOnce) {
     const Stored* place = static_cast<const Stored*>(weights) + from * 2 * kWidth;
     Register own[M][kAtOnce];
     for (int m = 0; m < M; ++m)
       for (int r = 0; r < kAtOnce; ++r) own[m][r] = zero();
-    for (int pair = 0; pair < in / 2; ++pair, place += 2 * kGroup) {
+    for (int pair = 0; pair < in / 2; ++pair, place += 2 * kGroup, fetched += kFetched) {
+      for (int line = 0; line < kFetched; line += kLine) __builtin_prefetch(fetched + line, 0, 2);
       const auto input_of = [&](int m) {
         return input(inputs + static_cast<int64_t>(m) * in + 2 * pair);
       };
@@ -123,7 +130,7 @@ void multiply_group(const void* weights, const Prepared* inputs, int in, Floats 
   }
 }
 
-using Multiply = void (*)(const void*, const Prepared*, int, Floats (&)[kTile][2]);
+using Multiply = void (*)(const void*, const void*, const Prepared*, int, Floats (&)[kTile][2]);
 template <typename Stored>
 constexpr Multiply kMultiply[] = {
     nullptr,
@@ -161,25 +168,39 @@ float sum_of(const bf16* values, int size) {
   return total(sum + widen16(rest));
 }
 
+Range own_groups(int out) { return share((out + kGroup - 1) / kGroup); }
+
+int64_t group_size(const Weight& weight, int in) {
+  return static_cast<int64_t>(in) * kGroup * (weight.scales ? sizeof(uint8_t) : sizeof(bf16));
+}
+
+// Where this thread's share of a weight begins.
+const char* own_part(const Weight& weight, int out, int in) {
+  return static_cast<const char*>(weight.data) + own_groups(out).begin * group_size(weight, in);
+}
+
 // This thread's share of the output columns of a weight, for every token: store(token, first
-// column, 32 sums).
+// column, 32 sums). `after` is what the thread multiplies by next, or null.
 template <typename Store>
-void linear(const Weight& weight, int out, int in, const bf16* inputs, int tokens, Store store) {
-  const Range groups = share((out + kGroup - 1) / kGroup);
+void linear(const Weight& weight, int out, int in, const bf16* inputs, int tokens, const char* after,
+            Store store) {
+  const Range groups = own_groups(out);
   const bool bytes = weight.scales != nullptr;
   const Multiply* products = bytes ? kMultiply<uint8_t> : kMultiply<bf16>;
-  const int64_t size = static_cast<int64_t>(in) * kGroup * (bytes ? sizeof(uint8_t) : sizeof(bf16));
+  const int64_t size = group_size(weight, in);
   std::vector<Prepared> room;
   const Prepared* ready = prepare(inputs, static_cast<int64_t>(tokens) * in, room);
   std::vector<float> excess(bytes ? tokens : 0);
   for (int t = 0; t < static_cast<int>(excess.size()); ++t)
     excess[t] = (128 + kZero) * sum_of(inputs + static_cast<int64_t>(t) * in, in);
   Floats sums[kTile][2];
-  for (int g = groups.begin; g < groups.end; ++g) {
-    const void* group = static_cast<const char*>(weight.data) + g * size;
+  const char* group = own_part(weight, out, in);
+  for (int g = groups.begin; g < groups.end; ++g, group += size) {
+    const char* following = g + 1 < groups.end ? group + size : after ? after : group;
     for (int from = 0; from < tokens; from += kTile) {
       const int count = tokens - from < kTile ? tokens - from : kTile;
-      products[count](group, ready + static_cast<int64_t>(from) * in, in, sums);
+      const char* next = from + kTile < tokens ? group : following;
+      products[count](group, next, ready + static_cast<int64_t>(from) * in, in, sums);
       for (int m = 0; m < count; ++m) {
         for (int half = 0; bytes && half < 2; ++half) {
           const Floats scale = load16(weight.scales + g * kGroup + half * kLanes);
@@ -239,7 +260,7 @@ void pack(const bf16* weight, int32_t out, int32_t in, bf16* packed) {
 void apply_linear(const Weight* weight, const float* bias, int32_t out, int32_t in,
                   const bf16* inputs, int32_t tokens, float* outputs, int32_t threads) {
 #pragma omp parallel num_threads(threads)
-  linear(*weight, out, in, inputs, tokens, [&](int token, int column, const Floats* sums) {
+  linear(*weight, out, in, inputs, tokens, nullptr, [&](int token, int column, const Floats* sums) {
     float* place = outputs + static_cast<int64_t>(token) * out + column;
     float values[kGroup];
     store16(values, sums[0]);
@@ -394,7 +415,9 @@ void run_attention(const Decoder& d, const Layer& layer, const Pass& pass, Scrat
   scratch.others.wait();
 }
 
-void run_layer(const Decoder& d, const Layer& layer, const Pass& pass, Scratch& scratch) {
+// `after` is what this thread multiplies by after the layer, or null.
+void run_layer(const Decoder& d, const Layer& layer, const Pass& pass, const char* after,
+               Scratch& scratch) {
   const int width = (d.heads + 2 * d.kv_heads) * d.head;
   const auto add_residual = [&](int token, int column, const Floats* sums) {
     float* place = pass.residual + static_cast<int64_t>(token) * d.hidden + column;
@@ -403,6 +426,7 @@ void run_layer(const Decoder& d, const Layer& layer, const Pass& pass, Scratch& 
   };
   normalise(d, layer.input_norm, pass, scratch);
   linear(layer.qkv, width, d.hidden, scratch.normed.data(), pass.tokens,
+         own_part(layer.out, d.hidden, d.heads * d.head),
          [&](int token, int column, const Floats* sums) {
            float* place = pass.projected + static_cast<int64_t>(token) * width + column;
            for (int half = 0; half < 2 && column + half * kLanes < width; ++half) {
@@ -413,16 +437,18 @@ void run_layer(const Decoder& d, const Layer& layer, const Pass& pass, Scratch& 
          });
   scratch.others.wait();
   run_attention(d, layer, pass, scratch);
-  linear(layer.out, d.hidden, d.heads * d.head, pass.mixed, pass.tokens, add_residual);
+  linear(layer.out, d.hidden, d.heads * d.head, pass.mixed, pass.tokens,
+         own_part(layer.gate_up, 2 * d.intermediate, d.hidden), add_residual);
   scratch.others.wait();
   normalise(d, layer.mlp_norm, pass, scratch);
   linear(layer.gate_up, 2 * d.intermediate, d.hidden, scratch.normed.data(), pass.tokens,
+         own_part(layer.down, d.hidden, d.intermediate),
          [&](int token, int column, const Floats* sums) {
            narrow16(pass.inner + static_cast<int64_t>(token) * d.intermediate + column / 2,
                     silu(sums[0]) * sums[1]);
          });
   scratch.others.wait();
-  linear(layer.down, d.hidden, d.intermediate, pass.inner, pass.tokens, add_residual);
+  linear(layer.down, d.hidden, d.intermediate, pass.inner, pass.tokens, after, add_residual);
   scratch.others.wait();
 }
 
@@ -445,7 +471,10 @@ void run_layers(const Decoder& d, const Pass& pass, Scratch& scratch) {
           state(kept, t, i, load16(pass.residual + static_cast<int64_t>(t) * d.hidden + i));
       scratch.others.wait();
     }
-    run_layer(d, d.layer[l], pass, scratch);
+    const int width = (d.heads + 2 * d.kv_heads) * d.head;
+    const bool last = l + 1 == d.layers;
+    const char* after = last ? nullptr : own_part(d.layer[l + 1].qkv, width, d.hidden);
+    run_layer(d, d.layer[l], pass, after, scratch);
   }
   for (int t = mine.begin; t < mine.end; ++t)
     rms_norm(pass.residual + static_cast<int64_t>(t) * d.hidden, d.final_norm, d.hidden, d.epsilon,
@@ -530,7 +559,7 @@ void read_drafted(const Decoder& d, const Drafting& draft, const Pass& pass, con
                [&](int i, const Floats& x) { narrow16(both + i, x); });
     }
   }
-  linear(draft.fusion, d.hidden, 2 * d.hidden, scratch.normed.data(), pass.tokens,
+  linear(draft.fusion, d.hidden, 2 * d.hidden, scratch.normed.data(), pass.tokens, nullptr,
          [&](int token, int column, const Floats* sums) {
            float* place = pass.residual + static_cast<int64_t>(token) * d.hidden + column;
            for (int half = 0; half < 2 && column + half * kLanes < d.hidden; ++half)
@@ -578,7 +607,7 @@ int32_t run_drafts(const Decoder* decoder, const Pass* begin, const Pass* given,
       }
       for (int t = 0; t < pass.tokens; ++t) own[t] = Best();
       scratch.others.wait();
-      linear(draft.head, draft.columns, d.hidden, pass.states, pass.tokens,
+      linear(draft.head, draft.columns, d.hidden, pass.states, pass.tokens, nullptr,
              [&](int token, int column, const Floats* sums) {
                float values[kGroup];
                float* place = draft.least > 0 ? logits.data() + token * width + column : values;

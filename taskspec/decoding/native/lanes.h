@@ -18,8 +18,7 @@ constexpr int kLanes = 16;
 #if defined(__AVX512BF16__)
 
 constexpr const char* kInstructions = "AVX-512 BF16";
-constexpr int kWidth = 16;         // lanes of a register
-constexpr int kAccumulators = 16;  // registers that hold sums while weights stream through
+constexpr int kWidth = 16;  // lanes of a register
 using Register = __m512;
 using Pairs = __m512bh;   // two bf16 a lane
 using Input = __m512bh;   // the same two values in every lane
@@ -81,7 +80,6 @@ Register add_products(Register sum, Pairs weights, Input x) {
 
 constexpr const char* kInstructions = "AVX2";
 constexpr int kWidth = 8;
-constexpr int kAccumulators = 12;
 using Register = __m256;
 struct Pairs {
   Register even, odd;
