@@ -41,7 +41,8 @@ POOL = (
     "draft.pool.tiny={use: causal-lm, options: {layers: 1, vocabulary: 64}}",
     "draft.pool.both={use: cascade, options: {drafts: [lookup, tiny]}}",
     "align.search.rounds=2",
-    "align.parity_prompts=1",
+    "align.parity_prompts=0",
+    "align.held_out=0",
 )
 
 
