@@ -44,6 +44,9 @@ class Aligner(Plugin, ABC):
     def prepare(self, drafter: TrainableDrafter, seed: int) -> nn.Module:
         """Mark what trains; wrap the drafter's module when adapters are used.
 
+        The same draft and seed give parameters of the same names: a training that goes on from an
+        earlier one is prepared again, and then given what that one trained.
+
         Returns:
             The module whose parameters with `requires_grad` train.
         """

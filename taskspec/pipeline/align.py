@@ -59,6 +59,7 @@ class Align(Stage):
             "training": training_settings(context),
             "jobs": recipe.align.jobs,
             "seed": recipe.seed,
+            **({"drafts": _own_aligners(context)} if recipe.align.drafts else {}),
             **({"search": _search_settings(context)} if searches(context) else {}),
         }
 
@@ -102,6 +103,11 @@ def bring_job(context: RunContext, folder: Path, name: str) -> list[str]:
     """Do the job of this name unless an interrupted run has done it."""
     jobs = {job.name: job for each in plan_jobs(context, folder) for job in each}
     return bring_up(context, folder, jobs[name], Align().settings(context))
+
+
+def _own_aligners(context: RunContext) -> Any:
+    drafts = context.recipe.align.drafts
+    return {name: context.plugin_identity("aligner", choice) for name, choice in drafts.items()}
 
 
 def _search_settings(context: RunContext) -> Any:

@@ -131,7 +131,7 @@ def plan_jobs(context: RunContext, folder: Path) -> tuple[list[Job], list[Job]]:
     each_tokens = max(1, round(tokens * (1 - align.shared)))
     first, then = [], []
     for draft in trainable_drafts(context):
-        start = draft_folder(context, draft)
+        start, aligner = draft_folder(context, draft), align.aligner_of(draft)
         if shared:
             first.append(
                 Job(draft, SHARED, "all tasks", align.recovery, start, kept, kept_held, shared)
@@ -139,9 +139,9 @@ def plan_jobs(context: RunContext, folder: Path) -> tuple[list[Job], list[Job]]:
             start = folder / first[-1].name / "draft"
         for label, name in enumerate(tasks.names):
             course = own[label], own_held[label], each_tokens
-            then.append(Job(draft, task_key(label), name, align, start, *course))
+            then.append(Job(draft, task_key(label), name, aligner, start, *course))
         rest = kept, kept_held, everything - shared
-        then.append(Job(draft, SINGLE, "all tasks, alone", align, start, *rest))
+        then.append(Job(draft, SINGLE, "all tasks, alone", aligner, start, *rest))
     return first, then
 
 
@@ -163,6 +163,7 @@ def bring_up(context: RunContext, folder: Path, job: Job, settings: Any) -> list
 def do_job(context: RunContext, work: Path, job: Job) -> str:
     """Align a fresh copy of one draft, deliver it into `work`, and show that it is the same."""
     drafter = _load(context, job)
+    title = f"{job.title}, {job.part.replace('-', ' ')}" if job.part else job.title
     report = teach(
         context,
         work / "training",
@@ -173,7 +174,7 @@ def do_job(context: RunContext, work: Path, job: Job) -> str:
             job.held_out,
             job.tokens,
             context.recipe.align.learning_rate,
-            f"aligning {job.draft} to {job.title}",
+            f"aligning {job.draft} to {title}",
             job.earlier,
         ),
         export=work / "draft",
@@ -185,7 +186,7 @@ def do_job(context: RunContext, work: Path, job: Job) -> str:
         _check(context, work, job, drafter)
     score = report.held_out.get("val_alpha")
     held = "" if score is None else f", held-out acceptance {score:.2f}"
-    return f"{job.draft} to {job.title}: {report.tokens:,} tokens in {report.seconds:.0f} s{held}"
+    return f"{job.draft} to {title}: {report.tokens:,} tokens in {report.seconds:.0f} s{held}"
 
 
 def _load(context: RunContext, job: Job, exact: bool = False) -> TrainableDrafter:

@@ -144,12 +144,12 @@ def _check_drafts(context: RunContext) -> None:
         assert issubclass(drafter, Drafter)
         try:
             drafter.check(context.target, make_plugin_options(context.registry, "drafter", choice))
-            _check_teaching(context, drafter)
+            _check_teaching(context, name, drafter)
         except ModelError as error:
             raise ModelError(f"draft.pool.{name}: {error}") from None
 
 
-def _check_teaching(context: RunContext, drafter: type[Drafter]) -> None:
+def _check_teaching(context: RunContext, name: str, drafter: type[Drafter]) -> None:
     """Refuse a draft that cannot learn as the recipe says.
 
     Raises:
@@ -163,7 +163,7 @@ def _check_teaching(context: RunContext, drafter: type[Drafter]) -> None:
             "collect.signal: top-k does not keep; set it to states or none"
         )
     align = context.recipe.align
-    for choice in (align, align.recovery):
+    for choice in (align.aligner_of(name), align.recovery):
         aligner = make_plugin(context.registry, "aligner", choice)
         assert isinstance(aligner, Aligner)
         if aligner.student_share(1.0) > 0 and align.trainer.strategy == "fsdp":

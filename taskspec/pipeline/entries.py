@@ -57,7 +57,7 @@ def aligned_entry(
     if draft not in trainable_drafts(context):
         return DraftEntry(name, choice, made.folder / name / "draft")
     folder = made.folder / (f"{name}.{made.part}" if made.part else name) / "draft"
-    aligner = make_plugin(context.registry, "aligner", context.recipe.align)
+    aligner = make_plugin(context.registry, "aligner", context.recipe.align.aligner_of(draft))
     assert isinstance(aligner, Aligner)
     if aligner.adapts:
         shared = made.folder / f"{draft}@{SHARED}" / "draft"

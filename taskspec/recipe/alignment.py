@@ -85,6 +85,8 @@ class AlignConfig(PluginChoice):
             recovery and the single draft train on this times the number of tasks.
         shared: Share of that budget which all tasks spend together, on one draft for all
             prompts, before each goes on alone; 0 lets every task start from the bare draft.
+        drafts: Aligners of single drafts, by their names in the pool; the others learn by the one
+            named above. Adapters of several ranks can so compete.
         recovery: Aligner of the generic recovery of cut drafts; must train whole drafts.
         batch_tokens: Tokens, prompts included, per batch.
         loss_logits: Logits computed at a time in the loss, positions times vocabulary; 0 for
@@ -109,6 +111,7 @@ class AlignConfig(PluginChoice):
     enabled: bool = True
     tokens: int = 40_000
     shared: float = 0.5
+    drafts: dict[str, PluginChoice] = field(default_factory=dict)
     recovery: PluginChoice = field(default_factory=lambda: PluginChoice(use="kd"))
     batch_tokens: int = 2048
     loss_logits: int = 2**25
@@ -124,6 +127,10 @@ class AlignConfig(PluginChoice):
     parity_prompts: int = 4
     search: SearchConfig = field(default_factory=SearchConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def aligner_of(self, draft: str) -> PluginChoice:
+        """By which aligner a draft of the pool learns."""
+        return self.drafts.get(draft, self)
 
     def __post_init__(self) -> None:
         at_least("tokens", self.tokens, 1)

@@ -30,6 +30,8 @@ def choices(recipe: Recipe) -> Iterator[tuple[str, str, PluginChoice]]:
     for name, choice in recipe.draft.pool.items():
         yield f"draft.pool.{name}", "drafter", choice
     yield "align", "aligner", recipe.align
+    for name, choice in recipe.align.drafts.items():
+        yield f"align.drafts.{name}", "aligner", choice
     yield "align.recovery", "aligner", recipe.align.recovery
     yield "route", "router", recipe.route
     yield "route.encoder", "encoder", recipe.route.encoder
@@ -78,7 +80,7 @@ class _Checks:
         yield from self._temperature(recipe)
         yield from self._recovery(recipe)
         yield from self._members(recipe)
-        yield from self._considered(recipe)
+        yield from self._named(recipe)
 
     def _choice(self, path: str, kind: str, choice: PluginChoice) -> Iterator[Problem]:
         try:
@@ -142,12 +144,14 @@ class _Checks:
                     message = f"'{member}' drafts with others itself; name those drafts instead"
                     yield self._problem(path, message)
 
-    def _considered(self, recipe: Recipe) -> Iterator[Problem]:
+    def _named(self, recipe: Recipe) -> Iterator[Problem]:
         pool = recipe.draft.pool
-        for name in recipe.assign.drafts if self._is_sound("assign.drafts") else ():
-            if name not in pool:
+        named = [("assign.drafts", name) for name in recipe.assign.drafts]
+        named += [(f"align.drafts.{name}", name) for name in recipe.align.drafts]
+        for path, name in named:
+            if self._is_sound(path) and name not in pool:
                 message = f"the pool has no draft '{name}'; it has: {', '.join(pool)}"
-                yield self._problem("assign.drafts", message)
+                yield self._problem(path, message)
 
     def _is_sound(self, path: str) -> bool:
         return not any(path == bad or path.startswith(f"{bad}.") for bad in self._found)

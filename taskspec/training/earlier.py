@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from taskspec.errors import PluginError
 from taskspec.interfaces import TrainableDrafter
 
 
@@ -35,9 +36,17 @@ def save_trained(drafter: TrainableDrafter, path: Path) -> None:
 
 
 def load_trained(drafter: TrainableDrafter, path: Path) -> None:
-    """Put what `save_trained` wrote into a draft that an aligner has prepared as before."""
-    saved = load_file(path)
+    """Put what `save_trained` wrote into a draft that an aligner has prepared as before.
+
+    Raises:
+        PluginError: When the aligner has prepared it otherwise.
+    """
+    own = dict(drafter.module.named_parameters())
     with torch.no_grad():
-        for name, parameter in drafter.module.named_parameters():
-            if name in saved:
-                parameter.copy_(saved[name])
+        for name, value in load_file(path).items():
+            if name not in own:
+                raise PluginError(
+                    f"{path} holds '{name}', which the draft has not: its aligner's `prepare` must "
+                    "make the same of the same draft and seed"
+                )
+            own[name].copy_(value)

@@ -41,7 +41,8 @@ POOL = (
     "draft.pool.tiny={use: causal-lm, options: {layers: 1, vocabulary: 64}}",
     "draft.pool.both={use: cascade, options: {drafts: [lookup, tiny]}}",
     "align.search.rounds=2",
-    "align.parity_prompts=1",
+    "align.parity_prompts=0",
+    "align.held_out=0",
 )
 
 
@@ -65,19 +66,39 @@ def stop_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "bring_up", bring)
 
 
-@pytest.mark.parametrize("aligner", [pytest.param("kd", marks=pytest.mark.slow), "lora-kd"])
+def stop_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop when what the rounds left is removed."""
+    tidy = search.Search.tidy
+
+    def tidy_and_stop(self: search.Search) -> None:
+        tidy(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search.Search, "tidy", tidy_and_stop)
+
+
+@pytest.mark.parametrize(
+    ("aligner", "other"),
+    [
+        pytest.param("kd", "lora-kd", marks=pytest.mark.slow),
+        ("lora-kd", "{use: lora-kd, options: {rank: 4}}"),
+    ],
+)
 def test_a_search_goes_on_with_the_best_and_decides_nothing_twice(
-    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, aligner: str
+    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, aligner: str, other: str
 ) -> None:
-    recipe = write_recipe(aligner)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_before_the_end(patch)
-        run(recipe)
-    [decided] = (recipe.parent / "runs").rglob("measured.round-1/round.json")
-    before = decided.read_bytes()
-    context = run(recipe)
+    recipe, own = write_recipe(aligner), f"align.drafts.tiny={other}"
+    for stop in (stop_before_the_end, stop_at_the_end):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stop(patch)
+            run(recipe, own)
+    partial = recipe.parent / "runs/tiny/stages/.05-align.partial"
+    before = {path.relative_to(partial): path.read_bytes() for path in partial.rglob("*.json")}
+    assert Path("measured.round-1/round.json") in before
+    context = run(recipe, own)
     folder = context.stage_folders["align"]
-    assert (folder / "measured.round-1/round.json").read_bytes() == before
+    after = {path: (folder / path).read_bytes() for path in before}
+    assert after == before, "nothing that was done is done again"
 
     record = load_search(folder)
     assert record is not None
@@ -113,6 +134,11 @@ def test_a_search_goes_on_with_the_best_and_decides_nothing_twice(
     summary = (folder / "summary.txt").read_text()
     assert "search over 2 drafts" in summary and "after round 1" in summary
     assert not list(folder.rglob("weights.safetensors"))
+    ranks = {
+        path.parent.parent.name.partition("@")[0]: json.loads(path.read_text())["r"]
+        for path in folder.glob("*/draft/adapter_config.json")
+    }
+    assert ranks.items() <= {"small": 32, "tiny": 32 if aligner == "kd" else 4}.items()
     assert list(folder.glob("tiny@task-0.round-1/training/log/metrics.csv"))
     leader = record.leader(["small", "tiny"])
     assert [path.name for path in folder.glob("*@single")] == [f"{leader}@single"]

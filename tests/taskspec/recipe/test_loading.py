@@ -97,6 +97,14 @@ WRONG = {
     ),
     "unknown encoder": ("encode: tfid", "my.yaml:7 encode.use: no encoder named 'tfid'."),
     "unknown aligner": ("align: kdd", "my.yaml:7 align.use: no aligner named 'kdd'."),
+    "unknown aligner of a draft": (
+        "align: {drafts: {small: kdd}}",
+        "my.yaml:7 align.drafts.small.use: no aligner named 'kdd'.",
+    ),
+    "aligner of a draft that is not there": (
+        "align: {drafts: {smal: kd}}",
+        "my.yaml:7 align.drafts.smal: the pool has no draft 'smal'; it has: ",
+    ),
     "unknown recovery": (
         "align: {recovery: kdd}",
         "my.yaml:7 align.recovery.use: no aligner named 'kdd'.",

@@ -17,6 +17,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.pipeline.search_record import load_search
 
 TRAIN = Path(__file__).with_name("train_toy.py")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -109,4 +110,19 @@ def test_torchrun_makes_one_run_of_two_processes(
     assert text.count("aligning small to all tasks, alone") == 1, "one process speaks"
     finished(recipe.parent / "runs/tiny")
     again = run(*command, *settings, cwd=recipe.parent)
+    assert again.count("finished before") == 9
+
+
+def test_a_search_is_decided_by_one_process_and_trained_by_both(
+    write_recipe: Callable[..., Path],
+) -> None:
+    recipe = write_recipe()
+    command = (*TORCHRUN, "-m", "taskspec", "run", recipe.name, "align.trainer.devices=2")
+    pool = "draft.pool.tiny={use: causal-lm, options: {layers: 1, vocabulary: 64}}"
+    text = run(*command, pool, "align.search.rounds=2", cwd=recipe.parent)
+    record = load_search(recipe.parent / "runs/tiny/stages/05-align")
+    assert record is not None and text.count("search over 2 drafts") == 1
+    for label in (0, 1):
+        assert len(record.dropped(label)) >= 1
+    again = run(*command, pool, "align.search.rounds=2", cwd=recipe.parent)
     assert again.count("finished before") == 9
