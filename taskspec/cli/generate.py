@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from taskspec.serving.bundle import Answer
+    from taskspec.serving.routing import Route
 
 
 def generate(
@@ -89,6 +90,7 @@ def _describe(answer: Answer) -> str:
     others = sum(count for choice, count in served.items() if choice is not None)
     lines = [
         f"task              {task} (probability {route.probability:.2f})",
+        *_distance(route),
         f"draft             {draft}",
         f"steps             {others} drafted by {len(served) - (None in served)} drafts, "
         f"{plain} plain",
@@ -99,3 +101,10 @@ def _describe(answer: Answer) -> str:
         "(routing and prefill included)",
     ]
     return "\n".join(lines)
+
+
+def _distance(route: Route) -> list[str]:
+    if route.distance is None:
+        return []
+    kept = "unknown: farther than known prompts" if route.unknown else "known prompts keep to 1"
+    return [f"distance          {route.distance:.2f} ({kept})"]

@@ -87,7 +87,8 @@ class Assign(Stage):
                 chosen.append(Assignment(name, None, 0))
                 continue
             k = next(c.draft_length for c in considered[label] if c.draft == draft.name)
-            chosen.append(Assignment(name, draft.name, k, bench.curves[draft.name, label]))
+            curve, trials = (each[draft.name, label] for each in (bench.curves, bench.trials))
+            chosen.append(Assignment(name, draft.name, k, curve, trials))
         fallback = Assignment("fallback", None, 0)
         if single is not None and kept is not None:
             fallback = replace(single, task="fallback")

@@ -18,6 +18,7 @@ from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import Tasks, load_tasks
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.plugins import make_plugin
+from taskspec.serving.known import measure_known, save_known
 from taskspec.serving.routing import router_inputs
 
 ROUTING = "routing.jsonl"
@@ -43,7 +44,10 @@ class Route(Stage):
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
-        """Write `encoder/`, `router/` and, of validation prompts, `routing.jsonl`."""
+        """Write `encoder/`, `router/`, and of validation prompts `routing.jsonl`.
+
+        `known.safetensors` says how far from the tasks known prompts lie.
+        """
         tasks = load_tasks(context.stage_folders["partition"])
         examples = [e for e in known_examples(context) if tasks.labels[e.id] >= 0]
         train = [example for example in examples if example.split == "train"]
@@ -53,11 +57,16 @@ class Route(Stage):
         texts = [example.prompt_text for example in train]
         encoder.fit(texts)
         labels = np.array([tasks.labels[example.id] for example in train], dtype=np.int64)
-        router.fit(router_inputs(router, encoder, texts), labels, context.recipe.seed)
+        vectors = encoder.encode(texts)
+        router.fit(texts if router.reads_text else vectors, labels, context.recipe.seed)
         for name, part in (("encoder", encoder), ("router", router)):
             (folder / name).mkdir(exist_ok=True)
             part.save(folder / name)
         held = [example for example in examples if example.split == "validation"]
+        near = encoder.encode([example.prompt_text for example in held]) if held else vectors[:0]
+        known = measure_known(vectors, labels, near)
+        if known is not None:
+            save_known(known, folder)
         if not held:
             return f"{router.name} on {encoder.name}; no validation prompts to score it"
         inputs = router_inputs(router, encoder, [example.prompt_text for example in held])

@@ -249,12 +249,15 @@ class RouteConfig(PluginChoice):
         threshold: Below this probability the router abstains and the fallback decodes; at 1 it
             always abstains.
         fallback: `single` (the draft aligned on all data) or `plain`.
+        quarantine: The fallback also decodes prompts that lie farther from every task's than 99 %
+            of validation prompts do, in the encoder's vectors.
     """
 
     use: str = "logistic"
     encoder: PluginChoice = field(default_factory=lambda: PluginChoice(use="tfidf"))
     threshold: float = 0.5
     fallback: str = "single"
+    quarantine: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
