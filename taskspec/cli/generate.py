@@ -25,6 +25,12 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
     stats: Annotated[bool, typer.Option("--stats", help="Show how it was decoded.")] = False,
+    watch: Annotated[
+        Path | None, typer.Option(help="Log for `taskspec watch`; a line is added.")
+    ] = None,
+    watch_prompts: Annotated[
+        bool, typer.Option("--watch-prompts", help="Keep the prompt in it, for `taskspec extend`.")
+    ] = False,
     target: Annotated[
         str | None, typer.Option(help="Where to take the target from; must be the same weights.")
     ] = None,
@@ -42,6 +48,7 @@ def generate(
     from taskspec.evaluation.table import lossy_warning
     from taskspec.interfaces import Sampling
     from taskspec.registry import default_registry
+    from taskspec.serving.answer_log import AnswerLog, describe_answer
     from taskspec.serving.bundle import load_bundle
     from taskspec.serving.correcting import correction_config, measure_correction
 
@@ -49,9 +56,8 @@ def generate(
     if not text.strip():
         raise DecodingError("the prompt is empty; give it as an argument or on standard input")
     loaded = load_bundle(bundle, default_registry(), target)
-    sampling = None
+    sampling, decode = None, loaded.manifest.decode
     if temperature is not None:
-        decode = loaded.manifest.decode
         sampling = Sampling(temperature, decode["top_k"], decode["top_p"])
 
     def show(piece: str) -> None:
@@ -65,6 +71,9 @@ def generate(
         correction = measure_correction(loaded, replace(typical, draft=None))
     answer = loaded.answer(messages, max_new_tokens, sampling, seed, show, correction)
     sys.stdout.write("\n")
+    if watch is not None:
+        used = decode["temperature"] if temperature is None else temperature
+        AnswerLog(watch, watch_prompts).add(describe_answer(answer, loaded.pool, used), messages)
     verifier = loaded.engine.verifier
     if not verifier.lossless:
         typer.secho(lossy_warning(verifier.name), err=True, fg="red", bold=True)

@@ -28,6 +28,7 @@ from taskspec.cli.recipes import copy, recipes
 from taskspec.cli.report import report
 from taskspec.cli.run import run
 from taskspec.cli.validate import validate
+from taskspec.cli.watch import watch
 from taskspec.errors import TaskSpecError, Terminated
 
 _USERS_MISTAKE = 2
@@ -128,6 +129,7 @@ COMMANDS = (
     report,
     generate,
     answer,
+    watch,
     calibrate,
     certify,
 )

@@ -15,10 +15,10 @@ from taskspec.interfaces import Encoder, Router
 from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
+from taskspec.pipeline.knowing import write_known
 from taskspec.pipeline.partition import Tasks, load_tasks
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.plugins import make_plugin
-from taskspec.serving.known import measure_known, save_known
 from taskspec.serving.routing import router_inputs
 
 ROUTING = "routing.jsonl"
@@ -57,16 +57,12 @@ class Route(Stage):
         texts = [example.prompt_text for example in train]
         encoder.fit(texts)
         labels = np.array([tasks.labels[example.id] for example in train], dtype=np.int64)
-        vectors = encoder.encode(texts)
-        router.fit(texts if router.reads_text else vectors, labels, context.recipe.seed)
+        router.fit(router_inputs(router, encoder, texts), labels, context.recipe.seed)
         for name, part in (("encoder", encoder), ("router", router)):
             (folder / name).mkdir(exist_ok=True)
             part.save(folder / name)
+        write_known(folder, encoder, examples, tasks)
         held = [example for example in examples if example.split == "validation"]
-        near = encoder.encode([example.prompt_text for example in held]) if held else vectors[:0]
-        known = measure_known(vectors, labels, near)
-        if known is not None:
-            save_known(known, folder)
         if not held:
             return f"{router.name} on {encoder.name}; no validation prompts to score it"
         inputs = router_inputs(router, encoder, [example.prompt_text for example in held])

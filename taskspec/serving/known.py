@@ -27,6 +27,7 @@ class KnownPrompts:
     Attributes:
         whitening: float64 [D, D], after which the tasks' covariance is round.
         centers: float64 [C, D], the tasks' means, so treated.
+        labels: int64 [C], the tasks' labels.
         limit: Distance beyond which a prompt is unknown.
         validation: Validation prompts that set the limit.
         beyond: How many of them lie beyond it.
@@ -34,6 +35,7 @@ class KnownPrompts:
 
     whitening: NDArray[np.float64]
     centers: NDArray[np.float64]
+    labels: NDArray[np.int64]
     limit: float
     validation: int
     beyond: int
@@ -43,7 +45,15 @@ class KnownPrompts:
 
         A zero vector is a text of which the encoder knows nothing.
         """
-        return _distances(vectors, self.whitening, self.centers) / self.limit
+        found = _squares(vectors, self.whitening, self.centers)
+        return _nearest(vectors, found) / self.limit
+
+    def nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Labels of the tasks that are nearest to vectors [N, D]."""
+        found: NDArray[np.int64] = self.labels[
+            _squares(vectors, self.whitening, self.centers).argmin(axis=1)
+        ]
+        return found
 
 
 def measure_known(
@@ -72,13 +82,14 @@ def measure_known(
     means = np.stack([train[labels == name].mean(axis=0) for name in names])
     whitening = _whitening(train - means[places])
     centers = means @ whitening
-    found = np.sort(_distances(validation, whitening, centers))
+    found = np.sort(_nearest(validation, _squares(validation, whitening, centers)))
     finite = int(np.isfinite(found).sum())
     rank = min(math.ceil(_QUANTILE * (len(found) + 1)), finite)
     if not rank or found[rank - 1] <= 0:
         return None
     limit = float(found[rank - 1])
-    return KnownPrompts(whitening, centers, limit, len(found), int((found > limit).sum()))
+    beyond = int((found > limit).sum())
+    return KnownPrompts(whitening, centers, names, limit, len(found), beyond)
 
 
 def save_known(known: KnownPrompts, folder: Path) -> None:
@@ -86,6 +97,7 @@ def save_known(known: KnownPrompts, folder: Path) -> None:
     tensors = {
         "whitening": known.whitening,
         "centers": known.centers,
+        "labels": known.labels,
         "limit": np.array([known.limit]),
         "counts": np.array([known.validation, known.beyond], dtype=np.int64),
     }
@@ -99,8 +111,8 @@ def load_known(folder: Path) -> KnownPrompts | None:
         return None
     tensors = load_file(path)
     validation, beyond = (int(each) for each in tensors["counts"])
-    limit = float(tensors["limit"][0])
-    return KnownPrompts(tensors["whitening"], tensors["centers"], limit, validation, beyond)
+    places = tensors["whitening"], tensors["centers"], tensors["labels"]
+    return KnownPrompts(*places, float(tensors["limit"][0]), validation, beyond)
 
 
 def _whitening(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -119,11 +131,16 @@ def _whitening(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
     return whitening
 
 
-def _distances(
+def _squares(
     vectors: NDArray[np.float32], whitening: NDArray[np.float64], centers: NDArray[np.float64]
 ) -> NDArray[np.float64]:
+    """Squared distances [N, C] of vectors [N, D] from centers [C, D]."""
     placed = vectors.astype(np.float64) @ whitening
-    squares = [((placed - center) ** 2).sum(axis=1) for center in centers]
-    found: NDArray[np.float64] = np.sqrt(np.min(squares, axis=0))
+    return np.stack([((placed - center) ** 2).sum(axis=1) for center in centers], axis=1)
+
+
+def _nearest(vectors: NDArray[np.float32], squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances [N] from the nearest center; infinite for zero vectors."""
+    found: NDArray[np.float64] = np.sqrt(squares.min(axis=1))
     found[~vectors.any(axis=1)] = np.inf
     return found

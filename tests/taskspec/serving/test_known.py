@@ -44,6 +44,7 @@ def known() -> KnownPrompts:
 def test_few_known_prompts_lie_beyond_the_limit_and_a_new_task_does(known: KnownPrompts) -> None:
     assert (known.distances(near(CENTERS, 1000, 2)) > 1).mean() < 0.03
     assert (known.distances(near(np.eye(4)[2:3], 100, 3)) > 1).all()
+    assert known.nearest(near(CENTERS, 6, 5)).tolist() == [0, 1] * 3
 
 
 def test_what_tells_is_the_direction_in_which_known_prompts_do_not_differ(
