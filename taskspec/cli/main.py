@@ -20,6 +20,7 @@ from taskspec.cli.bench import bench
 from taskspec.cli.calibrate import calibrate
 from taskspec.cli.certify import certify
 from taskspec.cli.check_plugin import check_plugin
+from taskspec.cli.extend import extend
 from taskspec.cli.generate import generate
 from taskspec.cli.models import models
 from taskspec.cli.new_plugin import new_plugin
@@ -130,6 +131,7 @@ COMMANDS = (
     generate,
     answer,
     watch,
+    extend,
     calibrate,
     certify,
 )

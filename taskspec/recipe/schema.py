@@ -343,6 +343,8 @@ class Recipe:
         runs: Folder that holds run folders, relative to the working directory.
         seed: Source of all randomness.
         threads: CPU threads of torch; null leaves torch's own choice.
+        extends: Folder of a finished run whose tasks, drafts and assignments are kept, so that only
+            prompts unknown to it are made new tasks of; `taskspec extend` writes such recipes.
     """
 
     name: str = MISSING
@@ -360,6 +362,7 @@ class Recipe:
     runs: str = "runs"
     seed: int = 0
     threads: int | None = None
+    extends: str | None = None
 
     def __post_init__(self) -> None:
         if not self.runs:
