@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from taskspec.cli.bench_ablation import ablation
 from taskspec.cli.bench_corpus import corpus
 from taskspec.cli.bench_decode import decode
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
 bench.command()(decode)
 bench.command()(corpus)
+bench.command()(ablation)
 
 
 @bench.command()

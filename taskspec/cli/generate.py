@@ -78,31 +78,33 @@ def generate(
     if not verifier.lossless:
         typer.secho(lossy_warning(verifier.name), err=True, fg="red", bold=True)
     if stats:
-        typer.echo(_describe(answer), err=True)
+        asked = "fastest" if loaded.manifest.route.get("labels") == "speed" else "task"
+        typer.echo(_describe(answer, asked), err=True)
 
 
 _TYPICAL_TOKENS = 32
 
 
-def _describe(answer: Answer) -> str:
-    """How an answer was decoded, on one line per fact."""
+def _describe(answer: Answer, asked: str) -> str:
+    """How an answer was decoded, on one line per fact; `asked` is what the router learnt."""
     steps, route = answer.generation.steps, answer.route
     drafted, accepted = sum(s.drafted for s in steps), sum(s.accepted for s in steps)
     emitted = sum(s.emitted for s in steps)
-    task = route.assignment.task if route.label is not None else "none (fallback)"
+    routed = route.assignment.task if route.label is not None else "none (fallback)"
     chosen = route.assignment
     draft = "none (plain decoding)"
     if chosen.draft is not None and chosen.draft_length:
         draft = f"{chosen.draft}, draft length {chosen.draft_length}"
     served = answer.generation.served
     plain = served.get(None, 0)
-    others = sum(count for choice, count in served.items() if choice is not None)
+    drafts = len(served) - (None in served)
     lines = [
-        f"task              {task} (probability {route.probability:.2f})",
+        f"{asked:<18}{routed} (probability {route.probability:.2f})",
         *_distance(route),
         f"draft             {draft}",
-        f"steps             {others} drafted by {len(served) - (None in served)} drafts, "
-        f"{plain} plain",
+        f"steps             {len(steps)}"
+        + (f" ({plain} plain)" if 0 < plain < len(steps) else "")
+        + (f", by {drafts} drafts in turn" if drafts > 1 else ""),
         f"acceptance rate   {accepted / drafted:.2f}" if drafted else "acceptance rate   -",
         f"block efficiency  {emitted / len(steps):.2f}" if steps else "block efficiency  -",
         f"tokens            {len(answer.generation.tokens)} ({answer.generation.finish})",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from taskspec.evaluation.bench_decode import BenchPrompt
+    from taskspec.evaluation.bench_ways import BenchPrompt
     from taskspec.serving.bundle import Bundle
 
 
@@ -27,7 +27,7 @@ def held_out_prompts(
     from taskspec.corpus.readers import read_examples
     from taskspec.corpus.splits import split_examples
     from taskspec.errors import CorpusError
-    from taskspec.evaluation.bench_decode import BenchPrompt, choose_prompts
+    from taskspec.evaluation.bench_ways import BenchPrompt, choose_prompts
     from taskspec.recipe.corpus_path import resolve_corpus
     from taskspec.recipe.schema import CorpusConfig
 

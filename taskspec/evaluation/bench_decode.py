@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import random
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -13,39 +10,28 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from taskspec.corpus.answers import is_looping
-from taskspec.decoding.correction import Correction
 from taskspec.decoding.cost import TargetCost, measure_target
-from taskspec.decoding.engine import Engine
-from taskspec.decoding.records import DraftChoice, Request, StepRecord
+from taskspec.decoding.records import Request, StepRecord
 from taskspec.evaluation.bench_batches import BatchSpeed, bench_batches
 from taskspec.evaluation.bench_cost import Cost, measure_bandwidth, model_cost, pass_bytes
 from taskspec.evaluation.bench_engines import EnginePlan, OtherEngine
+from taskspec.evaluation.bench_ways import (
+    Answered,
+    BenchPrompt,
+    always,
+    ours,
+    routed_draft,
+    take_turns,
+    theirs,
+)
 from taskspec.evaluation.metrics import acceptance_rate, block_efficiency
 from taskspec.evaluation.statistics import Interval, Speeds, speedup_interval
 from taskspec.serving.bundle import Bundle
 from taskspec.serving.correcting import measure_correction
 
 PLAIN, ROUTED, CORRECTED = "plain", "routed", "routed, corrected"
-_REST = 0.3
 _RESAMPLES = 10_000
 _TYPICAL = 32
-
-
-@dataclass(frozen=True)
-class BenchPrompt:
-    """A prompt to answer.
-
-    Attributes:
-        id: Its name.
-        task: Its task, by which resampling is stratified.
-        text: What the router reads.
-        ids: What the target reads.
-    """
-
-    id: str
-    task: str
-    text: str
-    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -110,19 +96,6 @@ class DecodeBench:
 
 
 @dataclass(frozen=True)
-class _Answered:
-    """One answer's time, and what our engine tells of it."""
-
-    seconds: float
-    first: float = 0.0
-    steps: tuple[StepRecord, ...] = ()
-    tokens: tuple[int, ...] = ()
-
-
-_Answer = Callable[[BenchPrompt], _Answered]
-
-
-@dataclass(frozen=True)
 class BenchPlan:
     """What to measure.
 
@@ -166,21 +139,21 @@ def bench_decode(
     cost = measure_target(bundle.engine.model, sample, max((*lengths.values(), 1)) + 1)
     bandwidth = measure_bandwidth(bundle.target.device)
     ways = {
-        PLAIN: _ours(bundle.engine, tokens, lambda _: None),
-        ROUTED: _ours(bundle.engine, tokens, lambda prompt: _routed(bundle, prompt)),
+        PLAIN: ours(bundle.engine, tokens, lambda _: None),
+        ROUTED: ours(bundle.engine, tokens, lambda prompt: routed_draft(bundle, prompt)),
     }
     if plan.correct:
         typical = Request(prompts[0].id, prompts[0].ids, min(tokens, _TYPICAL), ignore_eos=True)
         correction = measure_correction(bundle, typical)
-        ways[CORRECTED] = _ours(
-            bundle.engine, tokens, lambda prompt: _routed(bundle, prompt), correction
+        ways[CORRECTED] = ours(
+            bundle.engine, tokens, lambda prompt: routed_draft(bundle, prompt), correction
         )
     for name, length in lengths.items():
-        ways[name] = _always(bundle.engine, tokens, bundle.pool.choice(name, length))
+        ways[name] = always(bundle.engine, tokens, bundle.pool.choice(name, length))
     if plan.assistant is not None:
         name, length = plan.assistant
         choice = bundle.pool.choice(name, length)
-        ways[f"{name}, {length} tokens"] = _always(bundle.engine, tokens, choice)
+        ways[f"{name}, {length} tokens"] = always(bundle.engine, tokens, choice)
     for answer in ways.values():
         answer(prompts[0])
     memory = _peak_memory()
@@ -188,9 +161,9 @@ def bench_decode(
         versions = {}
         for name, other in plan.others.items():
             engine = engines.enter_context(OtherEngine(other))
-            ways[name], versions[name] = _theirs(engine, tokens), engine.version
+            ways[name], versions[name] = theirs(engine, tokens), engine.version
             ways[name](prompts[0])
-        found = _take_turns(ways, prompts, plan.repeats, on_done)
+        found = take_turns(ways, prompts, plan.repeats, on_done)
     overhead = _overhead(found[PLAIN], cost)
     costs = {
         name: _cost(bundle, name, length, found, cost, prompts[0].ids, overhead)
@@ -217,7 +190,7 @@ def _cost(
     bundle: Bundle,
     name: str,
     length: int,
-    found: Mapping[str, list[list[_Answered]]],
+    found: Mapping[str, list[list[Answered]]],
     cost: TargetCost,
     prompt: Sequence[int],
     overhead: float,
@@ -241,7 +214,7 @@ def _batches(
     prompts: Sequence[BenchPrompt],
     plan: BenchPlan,
     plain: MethodSpeed,
-    answers: Sequence[Sequence[_Answered]],
+    answers: Sequence[Sequence[Answered]],
     on_done: Callable[[], None],
 ) -> tuple[BatchSpeed, ...]:
     if not plan.batches:
@@ -251,7 +224,7 @@ def _batches(
         bundle,
         requests,
         [
-            replace(request, draft=_routed(bundle, prompt))
+            replace(request, draft=routed_draft(bundle, prompt))
             for request, prompt in zip(requests, prompts, strict=True)
         ],
         plan.batches,
@@ -260,18 +233,6 @@ def _batches(
         {each.id: own[0].tokens for each, own in zip(prompts, answers, strict=True)},
         on_done,
     )
-
-
-def choose_prompts(prompts: Sequence[BenchPrompt], count: int, seed: int) -> list[BenchPrompt]:
-    """Draw prompts, as many from each task as the count allows."""
-    by_task: dict[str, list[BenchPrompt]] = {}
-    for prompt in prompts:
-        by_task.setdefault(prompt.task, []).append(prompt)
-    for own in by_task.values():
-        random.Random(seed).shuffle(own)
-    turns = max(map(len, by_task.values()), default=0)
-    dealt = [own[turn] for turn in range(turns) for own in by_task.values() if turn < len(own)]
-    return dealt[:count]
 
 
 def _draft_lengths(bundle: Bundle) -> dict[str, int]:
@@ -284,69 +245,9 @@ def _draft_lengths(bundle: Bundle) -> dict[str, int]:
     }
 
 
-def _routed(bundle: Bundle, prompt: BenchPrompt) -> DraftChoice | None:
-    assignment = bundle.router.route(prompt.text).assignment
-    return bundle.pool.choice(assignment.draft, assignment.draft_length)
-
-
-def _ours(
-    engine: Engine,
-    tokens: int,
-    choose: Callable[[BenchPrompt], DraftChoice | None],
-    correction: Correction | None = None,
-) -> _Answer:
-    def answer(prompt: BenchPrompt) -> _Answered:
-        times: list[float] = []
-        started = time.perf_counter()
-        request = Request(prompt.id, prompt.ids, tokens, ignore_eos=True)
-        request = replace(request, draft=choose(prompt))
-        done = engine.generate(
-            [request],
-            on_emit=lambda *_: times.append(time.perf_counter()),
-            correction=correction,
-        )[0]
-        ended = time.perf_counter()
-        return _Answered(ended - started, times[0] - started, done.steps, done.tokens)
-
-    return answer
-
-
-def _always(engine: Engine, tokens: int, choice: DraftChoice | None) -> _Answer:
-    return _ours(engine, tokens, lambda _: choice)
-
-
-def _theirs(engine: OtherEngine, tokens: int) -> _Answer:
-    def answer(prompt: BenchPrompt) -> _Answered:
-        seconds = engine.answer(prompt.ids, tokens)
-        # Thread pools spin for a while after their work, at the cost of whoever is next.
-        time.sleep(_REST)
-        return _Answered(seconds)
-
-    return answer
-
-
-def _take_turns(
-    ways: Mapping[str, _Answer],
-    prompts: Sequence[BenchPrompt],
-    repeats: int,
-    on_done: Callable[[], None],
-) -> dict[str, list[list[_Answered]]]:
-    """Every way's answers to every prompt, `repeats` of each."""
-    found: dict[str, list[list[_Answered]]] = {name: [[] for _ in prompts] for name in ways}
-    names = list(ways)
-    for repeat in range(repeats):
-        for index, prompt in enumerate(prompts):
-            turn = (index + repeat) % len(names)
-            for name in names[turn:] + names[:turn]:
-                found[name][index].append(ways[name](prompt))
-            on_done()
-        gc.collect()
-    return found
-
-
 def _speed(
     name: str,
-    found: Mapping[str, list[list[_Answered]]],
+    found: Mapping[str, list[list[Answered]]],
     prompts: Sequence[BenchPrompt],
     tokens: int,
     loops: Sequence[bool],
@@ -373,21 +274,21 @@ def _speed(
     )
 
 
-def _speeds(answers: Sequence[Sequence[_Answered]], tokens: int) -> Speeds:
+def _speeds(answers: Sequence[Sequence[Answered]], tokens: int) -> Speeds:
     seconds = [statistics.median(each.seconds for each in own) for own in answers]
     return Speeds(np.full(len(seconds), float(tokens)), np.asarray(seconds))
 
 
-def _steps(answers: Sequence[Sequence[_Answered]]) -> list[StepRecord]:
+def _steps(answers: Sequence[Sequence[Answered]]) -> list[StepRecord]:
     return [step for own in answers for step in own[0].steps]
 
 
-def _decode_seconds(answers: Sequence[Sequence[_Answered]]) -> float:
+def _decode_seconds(answers: Sequence[Sequence[Answered]]) -> float:
     """Seconds of all prompts after their first tokens, medians over repeats."""
     return sum(statistics.median(each.seconds - each.first for each in own) for own in answers)
 
 
-def _overhead(plain: Sequence[Sequence[_Answered]], cost: TargetCost) -> float:
+def _overhead(plain: Sequence[Sequence[Answered]], cost: TargetCost) -> float:
     return max(0.0, _decode_seconds(plain) / max(1, len(_steps(plain))) / cost.seconds[0] - 1)
 
 

@@ -30,6 +30,9 @@ class Comparison:
         prompt_hash: SHA-256 of their ids and token ids.
         speed_regret: 1 - S_routed / S_oracle; None without an oracle.
         environment: Versions, machine, seed, dtype, temperature.
+        beside: Methods on every task and over all, their speed-ups over `beside_method` instead of
+            plain decoding; empty where nothing else is compared with.
+        beside_method: That method.
     """
 
     rows: tuple[ResultRow, ...]
@@ -40,6 +43,8 @@ class Comparison:
     prompt_hash: str
     speed_regret: float | None
     environment: Mapping[str, Any]
+    beside: tuple[ResultRow, ...] = ()
+    beside_method: str | None = None
 
 
 def to_json(found: Comparison) -> str:
@@ -50,7 +55,7 @@ def to_json(found: Comparison) -> str:
 def from_json(text: str) -> Comparison:
     """Read what `to_json` wrote."""
     value = json.loads(text)
-    for name in ("rows", "steady"):
+    for name in ("rows", "steady", "beside"):
         value[name] = tuple(ResultRow(**row) for row in value[name])
     for name in ("notes", "prompts"):
         value[name] = tuple(value[name])
@@ -59,23 +64,7 @@ def from_json(text: str) -> Comparison:
 
 def render(found: Comparison, title: str, console: Console) -> None:
     """Print the methods over all prompts, then task by task, then the notes."""
-    steady = {row.method: row for row in found.steady if row.task == ALL_TASKS}
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("method", overflow="fold")
-    for name in _COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("k", justify="right")
-    for row in found.rows:
-        if row.task == ALL_TASKS:
-            table.add_row(
-                row.method,
-                f"{row.tokens_per_second:.1f}",
-                _speedup(row),
-                _speedup(steady[row.method]) if row.method in steady and found.looping else "-",
-                *map(_number, (row.block_efficiency, row.acceptance_rate, row.draft_accuracy)),
-                "-" if row.draft_length is None else str(row.draft_length),
-            )
-    console.print(table)
+    console.print(_beside_table(found, title) if found.beside else _method_table(found, title))
     tasks = [task for task in dict.fromkeys(row.task for row in found.rows) if task != ALL_TASKS]
     by_task = _by_task(found.rows, tasks)
     if len(tasks) > 1:
@@ -86,16 +75,55 @@ def render(found: Comparison, title: str, console: Console) -> None:
         *(f"note       {note}" for note in found.notes),
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _method_table(found: Comparison, title: str) -> Table:
+    steady = {row.method: row for row in found.steady if row.task == ALL_TASKS}
+    table = _empty_table(title, "method", *_COLUMNS, "k")
+    for row in found.rows:
+        if row.task == ALL_TASKS:
+            table.add_row(
+                row.method,
+                f"{row.tokens_per_second:.1f}",
+                _speedup(row),
+                _speedup(steady[row.method]) if row.method in steady and found.looping else "-",
+                *map(_number, (row.block_efficiency, row.acceptance_rate, row.draft_accuracy)),
+                "-" if row.draft_length is None else str(row.draft_length),
+            )
+    return table
+
+
+def _beside_table(found: Comparison, title: str) -> Table:
+    """Methods beside plain decoding and beside another method, narrow enough for a terminal."""
+    beside = {row.method: row for row in found.beside if row.task == ALL_TASKS}
+    other = f"beside {found.beside_method}"
+    table = _empty_table(title, "method", "tokens/s", "speed-up (95 %)", other, "per pass", "k")
+    for row in found.rows:
+        if row.task == ALL_TASKS:
+            table.add_row(
+                row.method,
+                f"{row.tokens_per_second:.1f}",
+                _speedup(row),
+                _difference(beside.get(row.method)),
+                _number(row.block_efficiency),
+                "-" if row.draft_length is None else str(row.draft_length),
+            )
+    return table
+
+
+def _empty_table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def _by_task(rows: Sequence[ResultRow], tasks: Sequence[str]) -> Table:
     """Speed-ups, a line per task, since tasks may be many and methods are not."""
     methods = [row.method for row in rows if row.task == ALL_TASKS and row.method != "plain"]
-    title = "Speed-up, task by task"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("task", overflow="fold")
-    table.add_column("prompts", justify="right")
+    table = _empty_table("Speed-up, task by task", "task", "prompts")
     for method in methods:
         table.add_column(method, justify="right")
     found = {(row.method, row.task): row for row in rows}
@@ -107,6 +135,16 @@ def _by_task(rows: Sequence[ResultRow], tasks: Sequence[str]) -> Table:
 
 def _speedup(row: ResultRow) -> str:
     return f"{row.speedup:.2f}x ({row.speedup_low:.2f}-{row.speedup_high:.2f})"
+
+
+def _difference(row: ResultRow | None) -> str:
+    """How much faster or slower than another method, in percent of its tokens per second."""
+    if row is None:
+        return "-"
+    value, low, high = (
+        100 * (each - 1) for each in (row.speedup, row.speedup_low, row.speedup_high)
+    )
+    return f"{value:+.0f} % ({low:+.0f} to {high:+.0f})"
 
 
 def _number(value: float | None) -> str:

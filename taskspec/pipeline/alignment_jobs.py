@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.decoding.records import Request
 from taskspec.interfaces import Aligner, DraftCorpus, TrainableDrafter
-from taskspec.pipeline.artifacts import write_json
+from taskspec.pipeline.artifacts import digest, write_json
 from taskspec.pipeline.context import RunContext
-from taskspec.pipeline.draft import (
-    draft_folder,
-    drafter_class,
-    split_answers,
-)
+from taskspec.pipeline.draft import draft_folder, drafter_class, split_answers
+from taskspec.pipeline.halving import planned_share
 from taskspec.pipeline.parity import check_parity
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.teaching import Course, teach
+from taskspec.pipeline.together import do_together
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
 from taskspec.serving.pool import DraftEntry, load_pool
+from taskspec.training.earlier import Earlier
 
 SINGLE, SHARED = "single", "shared"
-PARITY = "parity.json"
+PARITY, COST, WEIGHTS = "parity.json", "cost.json", "weights.safetensors"
 _PARITY_TOKENS = 16
 
 
@@ -42,6 +42,9 @@ class Job:
         answers: What it learns from.
         held_out: What scores it meanwhile.
         tokens: For how long.
+        earlier: What it goes on from, with `start` as that did.
+        part: Which part of it this is, when another part goes on from it; empty for the whole or
+            the last one, which delivers the draft.
     """
 
     draft: str
@@ -52,11 +55,18 @@ class Job:
     answers: Sequence[StoredAnswer]
     held_out: Sequence[StoredAnswer]
     tokens: int
+    earlier: Earlier | None = None
+    part: str = ""
 
     @property
     def name(self) -> str:
-        """Of the draft that it makes, and of its folder."""
+        """Of the draft that it makes."""
         return f"{self.draft}@{self.key}"
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        return f"{self.name}.{self.part}" if self.part else self.name
 
 
 def task_key(label: int) -> str:
@@ -71,6 +81,32 @@ def trainable_drafts(context: RunContext) -> list[str]:
         for name in context.recipe.draft.pool
         if issubclass(drafter_class(context, name), TrainableDrafter)
     ]
+
+
+def corpus_drafts(context: RunContext) -> list[str]:
+    """Names of the pool's drafts that learn from the corpus without training."""
+    trainable = trainable_drafts(context)
+    return [
+        name
+        for name in context.recipe.draft.pool
+        if drafter_class(context, name).learns_from_corpus and name not in trainable
+    ]
+
+
+def searches(context: RunContext) -> bool:
+    """Whether drafts are dropped on the way: the recipe says so, and there is a choice."""
+    return context.recipe.align.search.rounds > 1 and len(trainable_drafts(context)) > 1
+
+
+def task_tokens(context: RunContext, tasks: int) -> int:
+    """Answer tokens of each task's draft: those that the recipe names, or a search can afford."""
+    align, drafts = context.recipe.align, len(trainable_drafts(context))
+    if not searches(context) or align.search.tokens is None:
+        return align.tokens
+    # Each draft's start on all tasks, the rounds, and the one draft that stays with all tasks.
+    alone = (planned_share(drafts, align.search) + 1) * (1 - align.shared)
+    planned = tasks * (drafts * align.shared + alone)
+    return max(1, min(align.tokens, int(align.search.tokens / planned)))
 
 
 def plan_jobs(context: RunContext, folder: Path) -> tuple[list[Job], list[Job]]:
@@ -89,9 +125,10 @@ def plan_jobs(context: RunContext, folder: Path) -> tuple[list[Job], list[Job]]:
         for each in (train, held)
     )
     kept, kept_held = ([a for part in each for a in part] for each in (own, own_held))
-    everything = align.tokens * count
+    tokens = task_tokens(context, count)
+    everything = tokens * count
     shared = round(everything * align.shared)
-    each_tokens = round(align.tokens * (1 - align.shared))
+    each_tokens = max(1, round(tokens * (1 - align.shared)))
     first, then = [], []
     for draft in trainable_drafts(context):
         start = draft_folder(context, draft)
@@ -108,6 +145,21 @@ def plan_jobs(context: RunContext, folder: Path) -> tuple[list[Job], list[Job]]:
     return first, then
 
 
+def bring_up(context: RunContext, folder: Path, job: Job, settings: Any) -> list[str]:
+    """Do a job unless an interrupted run has done it.
+
+    Args:
+        context: The run.
+        folder: The stage's, in which the job's lies.
+        job: The job.
+        settings: The stage's, of which the piece's fingerprint is made.
+    """
+    identity = digest([settings, job.draft, job.key])
+    return do_together(
+        context, folder / job.folder, identity, lambda work: do_job(context, work, job)
+    )
+
+
 def do_job(context: RunContext, work: Path, job: Job) -> str:
     """Align a fresh copy of one draft, deliver it into `work`, and show that it is the same."""
     drafter = _load(context, job)
@@ -122,10 +174,14 @@ def do_job(context: RunContext, work: Path, job: Job) -> str:
             job.tokens,
             context.recipe.align.learning_rate,
             f"aligning {job.draft} to {job.title}",
+            job.earlier,
         ),
         export=work / "draft",
+        weights=work / WEIGHTS if job.part else None,
     )
     if context.writes:
+        write_json(work / COST, {"tokens": report.tokens})
+    if context.writes and not job.part:
         _check(context, work, job, drafter)
     score = report.held_out.get("val_alpha")
     held = "" if score is None else f", held-out acceptance {score:.2f}"

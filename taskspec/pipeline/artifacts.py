@@ -134,6 +134,43 @@ def work_under_way(folder: Path, fingerprint: str) -> Path | None:
         return None
 
 
+def take_over(source: Path, folder: Path, fingerprint: str) -> bool:
+    """Put another run's finished stage into a folder's place, if it is what would be made there.
+
+    Its files are linked where the disk can, so that they take no room twice; whoever writes them
+    replaces them, so neither run changes the other.
+
+    Args:
+        source: The other run's stage.
+        folder: Where the stage belongs.
+        fingerprint: What the result is to depend on.
+
+    Returns:
+        Whether it was taken.
+
+    Raises:
+        ArtifactError: When the other stage was altered.
+    """
+    done = read_done(source)
+    if done is None or done.fingerprint != fingerprint:
+        return False
+    check_files(source, done)
+    work = _work_of(folder)
+    for old in (work, folder):
+        if old.exists():
+            shutil.rmtree(old)
+    shutil.copytree(source, work, copy_function=_link_or_copy)
+    os.replace(work, folder)
+    return True
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @contextmanager
 def working_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     """Work on a stage: yields a folder beside `folder`, which takes its place at the end.

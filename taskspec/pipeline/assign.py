@@ -7,14 +7,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from taskspec.decoding.cost import TargetCost
+from taskspec.errors import ArtifactError
 from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.choosing import TimedDraft, within_memory
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.draft_bench import Candidate, DraftBench
+from taskspec.pipeline.entries import all_entries
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.progress import progress
 from taskspec.pipeline.stage import Stage
+from taskspec.serving.pool import DraftEntry, with_members
 from taskspec.serving.routing import Assignment, read_assignment
 
 ASSIGNMENT = "assignment.json"
@@ -34,6 +38,21 @@ class Assigned:
     tasks: tuple[Assignment, ...]
     baselines: Mapping[str, Assignment]
     fallback: Assignment
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What turns acceptance into seconds on the machine that drafts were assigned on.
+
+    Attributes:
+        target: Target passes over 1, 2, ... tokens, up to the longest draft length and one more.
+        overhead: o, relative to a target pass over one token.
+        draft_seconds: Seconds per drafted token, by the name of every draft that was considered.
+    """
+
+    target: TargetCost
+    overhead: float
+    draft_seconds: Mapping[str, float]
 
 
 class Assign(Stage):
@@ -94,6 +113,7 @@ class Assign(Stage):
                 "evidence": [[asdict(each) for each in own] for own in considered],
                 "target_pass_seconds": bench.cost.seconds,
                 "overhead": bench.overhead,
+                "draft_seconds": bench.draft_seconds,
             },
         )
         return "; ".join(describe(assignment) for assignment in chosen)
@@ -142,3 +162,26 @@ def load_assignment(folder: Path) -> Assigned:
         {name: read_assignment(each) for name, each in value["baselines"].items()},
         read_assignment(value["fallback"]),
     )
+
+
+def load_costs(folder: Path) -> Costs:
+    """The costs, from the stage's folder.
+
+    Raises:
+        ArtifactError: When an older version made it, which did not keep them all.
+    """
+    value = read_json(folder / ASSIGNMENT)
+    if "draft_seconds" not in value:
+        raise ArtifactError(
+            f"{folder / ASSIGNMENT} does not say what drafts cost, as an older version made it; "
+            f"remove {folder} and run the recipe again"
+        )
+    target = TargetCost(tuple(value["target_pass_seconds"]))
+    return Costs(target, value["overhead"], value["draft_seconds"])
+
+
+def pool_entries(context: RunContext, assigned: Assigned) -> list[DraftEntry]:
+    """Every draft that an assignment or a baseline names, and those that they draft with."""
+    known = all_entries(context, len(assigned.tasks))
+    named = [*assigned.tasks, *assigned.baselines.values(), assigned.fallback]
+    return with_members((each.draft for each in named if each.draft is not None), known)

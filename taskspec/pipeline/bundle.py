@@ -10,6 +10,7 @@ from typing import Any
 from taskspec.pipeline.assign import load_assignment
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.entries import all_entries
+from taskspec.pipeline.routes import load_routes
 from taskspec.pipeline.stage import Stage
 from taskspec.serving.bundle import BundleManifest, write_manifest
 from taskspec.serving.known import KNOWN
@@ -33,14 +34,15 @@ class Bundle(Stage):
         return {
             "target": plain(recipe.target),
             "decode": plain(recipe.decode),
-            "threshold": recipe.route.threshold,
+            "threshold": recipe.route.fixed_threshold,
             **({"quarantine": True} if recipe.route.quarantine else {}),
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Write `bundle.json`, `drafts/`, `router/` and `encoder/`."""
         assigned = load_assignment(context.stage_folders["assign"])
-        used = {a.draft for a in (*assigned.tasks, assigned.fallback) if a.draft is not None}
+        routes = load_routes(context, assigned)
+        used = {a.draft for a in (*routes.classes, assigned.fallback) if a.draft is not None}
         known = all_entries(context, len(assigned.tasks))
         wanted = with_members(sorted(used), known)
         route_folder = context.stage_folders["route"]
@@ -59,9 +61,9 @@ class Bundle(Stage):
                 device=recipe.target.device,
                 system=recipe.target.system,
                 decode=plain(recipe.decode),
-                route=plain(recipe.route),
+                route=plain(replace(recipe.route, threshold=routes.threshold)),
                 drafts=tuple(entries),
-                tasks=assigned.tasks,
+                tasks=routes.classes,
                 fallback=assigned.fallback,
             ),
         )

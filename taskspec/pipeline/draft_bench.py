@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,17 +19,22 @@ from taskspec.decoding.cost import (
 )
 from taskspec.decoding.records import Request, first_tokens
 from taskspec.evaluation.statistics import Interval, Speeds
-from taskspec.pipeline.align import task_entries
 from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.choosing import Comparison, TimedDraft
 from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext
-from taskspec.pipeline.encode import known_examples
-from taskspec.pipeline.entries import all_entries, baseline_entries, engine_for, sampling_of
-from taskspec.pipeline.partition import Tasks, load_tasks
+from taskspec.pipeline.entries import (
+    all_entries,
+    baseline_entries,
+    engine_for,
+    measuring_requests,
+    pool_name,
+    task_entries,
+)
+from taskspec.pipeline.partition import Tasks, load_tasks, validation_by_task
 from taskspec.pipeline.speed import acceptance_steps, decode_timed
 from taskspec.serving.calibration import measure_overhead
-from taskspec.serving.pool import load_pool
+from taskspec.serving.pool import DraftEntry, load_pool
 from taskspec.serving.routing import Assignment
 
 
@@ -56,15 +61,22 @@ class Candidate:
 
 
 class DraftBench:
-    """Everything loaded for measuring: engine, pool, costs, validation prompts by task."""
+    """Everything loaded for measuring: engine, pool, costs, validation prompts by task.
 
-    def __init__(self, context: RunContext) -> None:
+    Args:
+        context: The run.
+        entries: The drafts to measure, by name; None for all that aligned drafts can make.
+    """
+
+    def __init__(
+        self, context: RunContext, entries: Mapping[str, DraftEntry] | None = None
+    ) -> None:
         self.context = context
         recipe = context.recipe
         tasks = load_tasks(context.stage_folders["partition"])
         self.longest = max(recipe.assign.draft_lengths)
         self.prompts = self._validation_requests(tasks)
-        entries = all_entries(context, len(tasks.names))
+        entries = all_entries(context, len(tasks.names)) if entries is None else entries
         self.pool = load_pool(list(entries.values()), context.registry, context.target)
         self.engine = engine_for(context, self.pool)
         sample = self.prompts[0][0].prompt
@@ -78,25 +90,13 @@ class DraftBench:
         self.timed: list[list[TimedDraft]] = []
 
     def _validation_requests(self, tasks: Tasks) -> dict[int, list[Request]]:
-        """Validation prompts of every task; a task without any borrows training prompts."""
-        context, config = self.context, self.context.recipe.assign
-        stored = load_answers(context.stage_folders["collect"])
-        requests: dict[int, list[Request]] = {}
-        examples = known_examples(context)
-        for label in range(len(tasks.names)):
-            own = [e for e in examples if tasks.labels[e.id] == label]
-            ids = [e.id for e in own if e.split == "validation"] or [e.id for e in own]
-            requests[label] = [
-                Request(
-                    prompt_id,
-                    stored[prompt_id].prompt_ids,
-                    config.max_new_tokens,
-                    sampling_of(context),
-                    seed=context.recipe.seed + index,
-                )
-                for index, prompt_id in enumerate(ids[: config.prompts_per_task])
-            ]
-        return requests
+        """Some validation prompts of every task."""
+        stored = load_answers(self.context.stage_folders["collect"])
+        count = self.context.recipe.assign.prompts_per_task
+        return {
+            label: measuring_requests(self.context, stored, [e.id for e in own[:count]])
+            for label, own in validation_by_task(self.context, tasks).items()
+        }
 
     def _curves(self, draft: str, labels: Sequence[int]) -> list[AcceptanceCurve]:
         """Acceptance of a draft on tasks' validation prompts, measured once, and its cost.
@@ -139,6 +139,19 @@ class DraftBench:
         efficiency = len(curves) / sum(1 / curve.block_efficiency[k - 1] for curve in curves)
         return Candidate(draft, k, efficiency, promises[k], sum(self.parts(draft).values()))
 
+    @property
+    def plain(self) -> float:
+        """What plain decoding promises: it has the overhead too."""
+        return 1 / (1 + self.overhead)
+
+    def ceiling(self, draft: str) -> float:
+        """What a draft, measured before, would promise if everything it drafts were accepted."""
+        seconds, lengths = self.draft_seconds[draft], range(1, self.longest + 1)
+        whole = tuple(map(float, lengths))
+        perfect = AcceptanceCurve(tuple(k + 1.0 for k in lengths), whole, whole)
+        considered = self.context.recipe.assign.draft_lengths
+        return max(perfect.speedup(k, seconds, self.cost, self.overhead) for k in considered)
+
     def candidates(self, label: int) -> list[Candidate]:
         """All drafts considered for a task, the promising ones timed; asked task by task."""
         considered = [
@@ -148,10 +161,9 @@ class DraftBench:
         ]
         considered.sort(key=lambda candidate: -candidate.predicted)
         best = max((candidate.predicted for candidate in considered), default=0.0)
-        # Plain decoding has the overhead too: its own promise is 1 / (1 + o), not 1.
-        # A margin below that asks for drafts that do not pay, too.
+        # A margin below plain decoding's asks for drafts that do not pay, too.
         nearly = min(_NEARLY_PLAIN, self.context.recipe.assign.margin)
-        least = max(nearly / (1 + self.overhead), best / _CLEARLY_BETTER)
+        least = max(nearly * self.plain, best / _CLEARLY_BETTER)
         promising = [candidate for candidate in considered if candidate.predicted >= least]
         speeds = self._measure(label, promising[:_TIMED_CANDIDATES])
         comparison = Comparison(speeds[None], self.context.recipe.assign)
@@ -169,10 +181,10 @@ class DraftBench:
 
     def _considered(self, label: int) -> list[str]:
         """Names of the drafts that a task may get."""
-        named, pool = self.context.recipe.assign.drafts, self.context.recipe.draft.pool
+        named = self.context.recipe.assign.drafts
         entries = task_entries(self.context, label)
         if named:
-            return [e.name for name, e in zip(pool, entries, strict=True) if name in named]
+            return [entry.name for entry in entries if pool_name(entry.name) in named]
         single = baseline_entries(self.context).get(SINGLE)
         shared = [] if single is None else [single.name]
         return list(dict.fromkeys([*(entry.name for entry in entries), *shared]))

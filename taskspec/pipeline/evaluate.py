@@ -22,18 +22,18 @@ from taskspec.evaluation.table import (
     to_json,
 )
 from taskspec.pipeline.artifacts import write_atomically
-from taskspec.pipeline.assign import Assigned, load_assignment
+from taskspec.pipeline.assign import load_assignment, pool_entries
 from taskspec.pipeline.context import RunContext, plain
-from taskspec.pipeline.entries import all_entries, engine_for
+from taskspec.pipeline.entries import engine_for
 from taskspec.pipeline.environment import describe_environment
 from taskspec.pipeline.held_out import HeldOut, check_lossless, held_out_prompts
 from taskspec.pipeline.partition import load_tasks
+from taskspec.pipeline.routes import run_router
 from taskspec.pipeline.scores import Accuracy, clustering_score, route_held_out, task_reports
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.table_rows import benchmark_rows, speed_regret, with_references
 from taskspec.pipeline.timing import PLAIN, ROUTED, Methods, time_all
-from taskspec.serving.pool import DraftEntry, load_pool, with_members
-from taskspec.serving.routing import load_prompt_router
+from taskspec.serving.pool import load_pool
 
 RESULTS = "results.json"
 ROUTING = "routing.jsonl"
@@ -56,7 +56,7 @@ class Evaluate(Stage):
         return {
             "evaluate": plain(recipe.evaluate),
             "decode": plain(recipe.decode),
-            "threshold": recipe.route.threshold,
+            "threshold": recipe.route.fixed_threshold,
             **({"quarantine": True} if recipe.route.quarantine else {}),
             "threads": recipe.threads,
             "seed": recipe.seed,
@@ -69,13 +69,7 @@ class Evaluate(Stage):
         each held-out prompt, `results.json` what follows; the last is copied into the run's folder.
         """
         assigned = load_assignment(context.stage_folders["assign"])
-        router = load_prompt_router(
-            context.stage_folders["route"],
-            context.recipe.route,
-            context.registry,
-            assigned.tasks,
-            assigned.fallback,
-        )
+        router = run_router(context, assigned)
         prompts = held_out_prompts(context, router)
         entries = pool_entries(context, assigned)
         lossless = check_lossless(context, entries, prompts)
@@ -84,7 +78,7 @@ class Evaluate(Stage):
         methods = Methods(assigned, pool, prompts)
         timings = time_all(context, folder / TIMINGS, engine, router, pool, methods, prompts)
         clustering = clustering_score(context)
-        score, routed_prompts = route_held_out(context, router, clustering)
+        score, routed_prompts = route_held_out(context, router, assigned, clustering)
         write_atomically(folder / ROUTING, routed_to_json(routed_prompts))
         results = _summarise(
             context, engine, methods, prompts, timings, lossless, clustering, score
@@ -98,13 +92,6 @@ class Evaluate(Stage):
             f"{routed.speedup_high:.2f}); {lossless.mismatches} of {lossless.checked} answers "
             f"differ in {lossless.dtype}"
         )
-
-
-def pool_entries(context: RunContext, assigned: Assigned) -> list[DraftEntry]:
-    """Every draft that an assignment or a baseline names, and those that they draft with."""
-    known = all_entries(context, len(assigned.tasks))
-    named = [*assigned.tasks, *assigned.baselines.values(), assigned.fallback]
-    return with_members((each.draft for each in named if each.draft is not None), known)
 
 
 def _summarise(

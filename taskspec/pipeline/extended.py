@@ -8,6 +8,7 @@ from typing import Any
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.pipeline.align import Align
+from taskspec.pipeline.alignment_jobs import Job, task_key
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.assign import (
     ASSIGNMENT,
@@ -22,7 +23,7 @@ from taskspec.pipeline.collect import ANSWERS, FREE, Collect, load_answers
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.draft import Draft
 from taskspec.pipeline.draft_bench import DraftBench
-from taskspec.pipeline.kept import kept_results, kept_run, take_over
+from taskspec.pipeline.kept import copy_kept, kept_results, kept_run
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.runner import SUMMARY
 
@@ -41,7 +42,7 @@ class ExtendedCollect(Collect):
         def wanted(name: str) -> bool:
             return name.startswith(f"{FREE}-") or _is_shard(name)
 
-        take_over(run, self.name, folder, wanted)
+        copy_kept(run, self.name, folder, wanted)
         known = load_answers(run.stages[self.name])
         return list(known.values()), f"{ANSWERS}-after-{len(known)}"
 
@@ -59,7 +60,7 @@ class ExtendedDraft(Draft):
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Copy one folder per draft of the pool."""
-        _take_over_drafts(context, self.name, folder)
+        _copy_drafts(context, self.name, folder)
         return super().run(context, folder)
 
 
@@ -72,13 +73,21 @@ class ExtendedAlign(Align):
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Copy the drafts there are, and align the pool to the new tasks."""
-        _take_over_drafts(context, self.name, folder)
+        _copy_drafts(context, self.name, folder)
         return super().run(context, folder)
 
+    def plan(self, context: RunContext, folder: Path) -> tuple[list[Job], list[Job]]:
+        """The jobs of new tasks; those on all tasks' prompts are done."""
+        first, then = super().plan(context, folder)
+        folders = kept_run(context).stages["partition"], context.stage_folders["partition"]
+        before, now = (len(load_tasks(each).names) for each in folders)
+        keys = {task_key(label) for label in range(before, now)}
+        return first, [job for job in then if job.key in keys]
 
-def _take_over_drafts(context: RunContext, stage: str, folder: Path) -> None:
+
+def _copy_drafts(context: RunContext, stage: str, folder: Path) -> None:
     if context.writes:
-        take_over(kept_run(context), stage, folder, lambda name: name != SUMMARY)
+        copy_kept(kept_run(context), stage, folder, lambda name: name != SUMMARY)
 
 
 class ExtendedAssign(Assign):
@@ -94,10 +103,8 @@ class ExtendedAssign(Assign):
         With `assign.max_memory`, new drafts have the room that the kept ones leave.
         """
         run = kept_run(context)
-        kept, before = (
-            load_assignment(run.stages[self.name]),
-            read_json(run.file(self.name, ASSIGNMENT)),
-        )
+        before = read_json(run.file(self.name, ASSIGNMENT))
+        kept = load_assignment(run.stages[self.name])
         names = load_tasks(context.stage_folders["partition"]).names
         bench = DraftBench(context)
         labels = range(len(kept.tasks), len(names))
@@ -124,6 +131,7 @@ class ExtendedAssign(Assign):
                     *before["evidence"],
                     *([asdict(each) for each in own] for own in considered),
                 ],
+                "draft_seconds": {**before.get("draft_seconds", {}), **bench.draft_seconds},
             },
         )
         return f"{len(kept.tasks)} kept; {'; '.join(map(describe, chosen))}"

@@ -58,6 +58,9 @@ def extend_recipe(
         f"corpus.path={json.dumps(str(corpus.resolve()))}",
         "corpus.limit=null",
         "corpus.leave_out=[]",
+        # A search would try drafts on the tasks that have theirs; new ones try every draft.
+        "align.search.rounds=1",
+        "align.search.tokens=null",
         f"extends={json.dumps(str(run.resolve()))}",
     ]
     recipe = str(run / "recipe.yaml")

@@ -32,7 +32,7 @@ def kept_results(context: RunContext, *stages: str) -> list[str]:
     return [run.done[stage].result for stage in stages]
 
 
-def take_over(
+def copy_kept(
     run: RunFolder, stage: str, folder: Path, wanted: Callable[[str], bool] = lambda name: True
 ) -> None:
     """Copy what a stage of the extended run left, unless an interrupted attempt has.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taskspec.corpus.examples import Example
 from taskspec.corpus.key_terms import key_terms
 from taskspec.errors import CorpusError
 from taskspec.interfaces import PartitionContext, Partitioner
@@ -143,3 +144,13 @@ def load_tasks(folder: Path) -> Tasks:
     """The tasks, from the stage's folder."""
     value = read_json(folder / TASKS)
     return Tasks(tuple(value["names"]), value["labels"])
+
+
+def validation_by_task(context: RunContext, tasks: Tasks) -> dict[int, list[Example]]:
+    """Validation prompts of every task, by label; a task without any borrows training prompts."""
+    examples = known_examples(context)
+    found = {}
+    for label in range(len(tasks.names)):
+        own = [each for each in examples if tasks.labels[each.id] == label]
+        found[label] = [each for each in own if each.split == "validation"] or own
+    return found

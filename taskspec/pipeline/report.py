@@ -15,13 +15,7 @@ from taskspec.corpus.examples import Example
 from taskspec.corpus.key_terms import task_terms
 from taskspec.evaluation.matrix import Matrix, Timing
 from taskspec.evaluation.metrics import position_acceptance
-from taskspec.evaluation.routing import (
-    RoutedPrompt,
-    calibration,
-    calibration_error,
-    confusion,
-    from_json,
-)
+from taskspec.evaluation.routing import RoutedPrompt
 from taskspec.evaluation.statistics import Interval
 from taskspec.evaluation.table import Results
 from taskspec.evaluation.table import from_json as results_from_json
@@ -32,7 +26,13 @@ from taskspec.pipeline.encode import load_vectors
 from taskspec.pipeline.evaluate import RESULTS, TIMINGS
 from taskspec.pipeline.partition import Tasks, load_tasks
 from taskspec.pipeline.prompt_map import lay_out
-from taskspec.pipeline.route import ROUTING
+from taskspec.pipeline.report_search import search_shown
+from taskspec.pipeline.routing_facts import (
+    found_routes,
+    labels_shown,
+    routed_prompts,
+    routing_shown,
+)
 from taskspec.pipeline.run_folder import RunFolder, open_run
 from taskspec.pipeline.runner import SUMMARY
 from taskspec.pipeline.timing import ROUTED, read_timings
@@ -44,7 +44,6 @@ from taskspec.report.facts import (
     DraftSize,
     Positions,
     Prompt,
-    Routing,
     RunFacts,
     StageCost,
     Task,
@@ -98,9 +97,12 @@ def gather(folder: Path) -> RunFacts:
     known = [example for example in examples if example.split != "test"]
     found = load_tasks(run.stages["partition"])
     vectors = load_vectors(run.stages["encode"])
-    held_out = _routed(run, "evaluate")
+    held_out = routed_prompts(run, "evaluate")
     timings = read_timings(run.file("evaluate", TIMINGS))
     evidence = read_json(run.stages["assign"] / "assignment.json")
+    routes = found_routes(run)
+    by_speed = routes is not None and routes.by_speed
+    tasks = _tasks(run, known, found, vectors, held_out, timings, evidence["evidence"], by_speed)
     return RunFacts(
         name=str(settings["name"]),
         place=str(folder),
@@ -108,7 +110,7 @@ def gather(folder: Path) -> RunFacts:
         settings=settings,
         command=_command(folder),
         results=results,
-        tasks=_tasks(run, known, found, vectors, held_out, timings, evidence["evidence"]),
+        tasks=tasks,
         prompts=_prompts(known, found, vectors),
         prompt_total=len(known),
         positions=_positions(results, examples, held_out, timings),
@@ -117,8 +119,10 @@ def gather(folder: Path) -> RunFacts:
         drafts=_drafts(run.stages["bundle"]),
         target_pass=next(iter(evidence["target_pass_seconds"]), None),
         overhead=evidence["overhead"],
-        routing=_routing(run, held_out, found),
+        routing=routing_shown(run, held_out, found, routes),
+        labels=labels_shown(settings, routes),
         certificate=_certificate(run),
+        search=search_shown(run, tasks),
     )
 
 
@@ -130,11 +134,14 @@ def _tasks(
     held_out: Sequence[RoutedPrompt],
     timings: Sequence[Timing],
     evidence: Sequence[Sequence[Mapping[str, Any]]],
+    by_speed: bool,
 ) -> tuple[Task, ...]:
     assigned = load_assignment(run.stages["assign"]).tasks
     labels = np.array([found.labels[example.id] for example in known])
     terms = task_terms([example.prompt_text for example in known], labels, _TERMS)
     measured = _measured(run, held_out, timings)
+    # A router that learnt what is fastest sends prompts to drafts, not to tasks.
+    by_task = bool(held_out) and not by_speed
     tasks = []
     for label, name in enumerate(found.names):
         own = np.flatnonzero(labels == label)
@@ -147,7 +154,7 @@ def _tasks(
                 terms=terms[label] if label < len(terms) else (),
                 training=splits.count("train"),
                 validation=splits.count("validation"),
-                held_out=sum(each.routed == name for each in held_out) if held_out else None,
+                held_out=sum(each.routed == name for each in held_out) if by_task else None,
                 examples=tuple(
                     _beginning(known[index].prompt_text) for index in _middle(vectors, own)
                 ),
@@ -249,12 +256,14 @@ def _trainings(run: RunFolder, found: Tasks) -> tuple[Training, ...]:
         for path in sorted(run.stages[stage].glob("*/training/log/metrics.csv")):
             run.file(stage, path.relative_to(run.stages[stage]).as_posix())
             folder = path.parents[2]
-            draft, _, key = folder.name.partition("@")
+            draft, _, whole = folder.name.partition("@")
+            key, _, part = whole.partition(".")
+            taught = titles.get(key, key) if key else "free text, its recovery"
             mark = read_done(folder)
             trainings.append(
                 Training(
                     draft,
-                    titles.get(key, key) if key else "free text, its recovery",
+                    f"{taught}, {part.replace('-', ' ')}" if part else taught,
                     None if mark is None else mark.seconds,
                     *_curves(path),
                 )
@@ -284,25 +293,6 @@ def _drafts(bundle: Path) -> tuple[DraftSize, ...]:
         )
         for folder in folders
     )
-
-
-def _routed(run: RunFolder, stage: str) -> list[RoutedPrompt]:
-    text = run.text(stage, ROUTING)
-    return [] if text is None else from_json(text)
-
-
-def _routing(run: RunFolder, held_out: Sequence[RoutedPrompt], found: Tasks) -> Routing | None:
-    """On held-out prompts whose task is known, else on validation prompts."""
-    source = "held-out prompts, beside their known tasks"
-    prompts = list(held_out)
-    if not any(each.task is not None for each in prompts):
-        source = "validation prompts, beside the tasks that the partition put them in"
-        prompts = _routed(run, "route")
-    counted = confusion(prompts, found.names)
-    if counted is None:
-        return None
-    bins = calibration(prompts)
-    return Routing(source, counted, bins, calibration_error(bins))
 
 
 def _certificate(run: RunFolder) -> CertificateShown | None:

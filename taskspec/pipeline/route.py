@@ -1,4 +1,4 @@
-"""Stage 7: a router from prompt to task."""
+"""Stage 7: a router from prompt to task, or to the way of decoding that is fastest for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from taskspec.corpus.examples import Example
 from taskspec.evaluation.routing import RoutedPrompt, to_json
@@ -17,6 +16,8 @@ from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.knowing import write_known
 from taskspec.pipeline.partition import Tasks, load_tasks
+from taskspec.pipeline.routes import Routes, write_routes
+from taskspec.pipeline.speed_routes import learn_by_speed
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.plugins import make_plugin
 from taskspec.serving.routing import router_inputs
@@ -25,57 +26,99 @@ ROUTING = "routing.jsonl"
 
 
 class Route(Stage):
-    """Trains the router on training prompts and the tasks found for them.
+    """Trains the router on training prompts and the tasks found for them, or what is fastest.
 
     The router sees prompts only, also when the partition saw answers, because a prompt is all
-    there is when a request comes in.
+    there is when a request comes in. Drafts matter only where the recipe asks for labels by speed
+    or a threshold found by it, so only then does the stage wait for them.
     """
 
     name = "route"
     needs = ("collect", "partition")
 
+    def reads(self, context: RunContext) -> tuple[str, ...]:
+        """The drafts and their assignment too, where their speed is measured."""
+        drafts = ("draft", "align", "assign") if context.recipe.route.measures_speed else ()
+        return (*self.needs, *drafts)
+
     def settings(self, context: RunContext) -> Any:
-        """The router, its encoder and the seed."""
-        route = context.recipe.route
+        """The router, its encoder, the seed, and how speed is measured where it is."""
+        recipe = context.recipe
+        route = recipe.route
+        measured = {
+            "labels": route.labels,
+            "speed_prompts": route.speed_prompts,
+            "threshold": route.threshold,
+        }
         return {
             "router": context.plugin_identity("router", route),
             "encoder": context.plugin_identity("encoder", route.encoder),
-            "seed": context.recipe.seed,
+            "seed": recipe.seed,
+            **(measured if route.measures_speed else {}),
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
-        """Write `encoder/`, `router/`, and of validation prompts `routing.jsonl`.
+        """Write `encoder/`, `router/` and, of validation prompts, `routing.jsonl`.
 
-        `known.safetensors` says how far from the tasks known prompts lie.
+        Where speed is measured, `route.json` says what the router decides between, from what
+        probability on, and how its choices compare. `known.safetensors` says how far from the tasks
+        known prompts lie.
         """
         tasks = load_tasks(context.stage_folders["partition"])
         examples = [e for e in known_examples(context) if tasks.labels[e.id] >= 0]
         train = [example for example in examples if example.split == "train"]
         encoder = make_plugin(context.registry, "encoder", context.recipe.route.encoder)
-        router = make_plugin(context.registry, "router", context.recipe.route)
-        assert isinstance(encoder, Encoder) and isinstance(router, Router)
-        texts = [example.prompt_text for example in train]
-        encoder.fit(texts)
-        labels = np.array([tasks.labels[example.id] for example in train], dtype=np.int64)
-        router.fit(router_inputs(router, encoder, texts), labels, context.recipe.seed)
+        assert isinstance(encoder, Encoder)
+        encoder.fit([example.prompt_text for example in train])
+
+        def fit(prompts: Sequence[Example], labels: Sequence[int]) -> Router:
+            made = make_plugin(context.registry, "router", context.recipe.route)
+            assert isinstance(made, Router)
+            inputs = router_inputs(made, encoder, [each.prompt_text for each in prompts])
+            made.fit(inputs, np.array(labels, dtype=np.int64), context.recipe.seed)
+            return made
+
+        if context.recipe.route.measures_speed:
+            learnt = learn_by_speed(context, tasks, train, encoder, fit)
+            write_routes(folder, learnt.routes)
+            router, routed, said = learnt.router, list(learnt.prompts), _describe(learnt.routes)
+        else:
+            router = fit(train, [tasks.labels[example.id] for example in train])
+            routed, said = [], ""
+        if not routed:
+            held = [example for example in examples if example.split == "validation"]
+            routed = _beside_partition(held, tasks, encoder, router) if held else []
         for name, part in (("encoder", encoder), ("router", router)):
             (folder / name).mkdir(exist_ok=True)
             part.save(folder / name)
         write_known(folder, encoder, examples, tasks)
-        held = [example for example in examples if example.split == "validation"]
-        if not held:
-            return f"{router.name} on {encoder.name}; no validation prompts to score it"
-        inputs = router_inputs(router, encoder, [example.prompt_text for example in held])
-        routed = _beside_partition(held, tasks, router.predict_proba(inputs))
-        write_atomically(folder / ROUTING, to_json(routed))
-        right = np.mean([each.right for each in routed])
-        return f"{router.name} on {encoder.name}; {right:.1%} of validation prompts to their task"
+        if routed:
+            write_atomically(folder / ROUTING, to_json(routed))
+        return f"{router.name} on {encoder.name}; {said or _accuracy(routed)}"
+
+
+def _accuracy(routed: Sequence[RoutedPrompt]) -> str:
+    if not routed:
+        return "no validation prompts to score it"
+    return f"{np.mean([each.right for each in routed]):.1%} of validation prompts to their task"
+
+
+def _describe(routes: Routes) -> str:
+    """Threshold and predicted regret, beside those of what else was compared."""
+    used, *others = routes.scores
+    beside = [f"by {each.labels} {each.regret:.1%}" for each in others]
+    beside.append(f"fallback alone {routes.fallback_regret:.1%}")
+    return (
+        f"by {used.labels}, threshold {used.threshold:.2f}; predicted regret on {routes.prompts} "
+        f"validation prompts {used.regret:.1%} ({', '.join(beside)})"
+    )
 
 
 def _beside_partition(
-    examples: Sequence[Example], tasks: Tasks, probabilities: NDArray[np.float32]
+    examples: Sequence[Example], tasks: Tasks, encoder: Encoder, router: Router
 ) -> list[RoutedPrompt]:
     """The router's likeliest task of each prompt, and the one that the partition put it in."""
+    inputs = router_inputs(router, encoder, [example.prompt_text for example in examples])
     return [
         RoutedPrompt(
             example.id,
@@ -84,5 +127,5 @@ def _beside_partition(
             int(row.argmax()) == tasks.labels[example.id],
             float(row.max()),
         )
-        for example, row in zip(examples, probabilities, strict=True)
+        for example, row in zip(examples, router.predict_proba(inputs), strict=True)
     ]

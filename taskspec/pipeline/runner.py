@@ -16,6 +16,7 @@ from taskspec.errors import ArtifactError
 from taskspec.pipeline.artifacts import (
     check_files,
     read_done,
+    take_over,
     working_folder,
     write_atomically,
     write_json,
@@ -32,7 +33,11 @@ SUMMARY = "summary.txt"
 
 
 def run_stages(
-    stages: Sequence[Stage], loaded: LoadedRecipe, registry: Registry, console: Console
+    stages: Sequence[Stage],
+    loaded: LoadedRecipe,
+    registry: Registry,
+    console: Console,
+    others: Sequence[Path] = (),
 ) -> RunContext:
     """Bring a run's folder up to date with its recipe.
 
@@ -41,6 +46,8 @@ def run_stages(
         loaded: The recipe.
         registry: The plugins.
         console: Where progress is shown.
+        others: Folders of other runs; a stage that one of them has finished, and that would be
+            made the same, is taken over.
 
     Returns:
         The run's context; its folder holds every stage's result.
@@ -58,10 +65,14 @@ def run_stages(
         write_json(folder / "provenance.json", {"argv": sys.argv, **environment})
         results: dict[str, str] = {}
         for number, stage in enumerate(stages, start=1):
-            stage_folder = folder / (stage.place or f"stages/{number:02d}-{stage.name}")
+            place = stage.place or f"stages/{number:02d}-{stage.name}"
+            stage_folder = folder / place
             context.stage_folders[stage.name] = stage_folder
             fingerprint = stage.fingerprint(context, results)
-            results[stage.name] = _bring_up_to_date(stage, stage_folder, fingerprint, context)
+            elsewhere = [other / place for other in others]
+            results[stage.name] = _bring_up_to_date(
+                stage, stage_folder, fingerprint, context, elsewhere
+            )
     return context
 
 
@@ -72,7 +83,13 @@ def _use_threads(loaded: LoadedRecipe) -> None:
         torch.set_num_threads(loaded.recipe.threads)
 
 
-def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: RunContext) -> str:
+def _bring_up_to_date(
+    stage: Stage,
+    folder: Path,
+    fingerprint: str,
+    context: RunContext,
+    elsewhere: Sequence[Path],
+) -> str:
     """Run a stage if its result does not stand; the identity of what now lies in its folder."""
     console, hook = context.console, context.registry.hook
     hook.taskspec_stage_started(stage=stage.name, folder=folder)
@@ -81,6 +98,10 @@ def _bring_up_to_date(stage: Stage, folder: Path, fingerprint: str, context: Run
     if done is not None and skipped:
         check_files(folder, done)
         note = f"finished before, took {done.seconds:.0f} s"
+    elif source := next((s for s in elsewhere if take_over(s, folder, fingerprint)), None):
+        done, skipped = read_done(folder), True
+        assert done is not None
+        note = f"taken over from {source}, took {done.seconds:.0f} s"
     else:
         folder.parent.mkdir(exist_ok=True)
         console.print(f"[bold]{folder.name}[/bold]", highlight=False)

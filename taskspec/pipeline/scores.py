@@ -17,6 +17,7 @@ from taskspec.evaluation.matrix import Timing
 from taskspec.evaluation.metrics import draft_accuracy
 from taskspec.evaluation.routing import RoutedPrompt
 from taskspec.evaluation.table import RouterScore, TaskReport
+from taskspec.pipeline.assign import Assigned
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
@@ -71,16 +72,23 @@ def clustering_score(context: RunContext) -> ClusteringScore | None:
 
 
 def route_held_out(
-    context: RunContext, router: PromptRouter, clustering: ClusteringScore | None
+    context: RunContext,
+    router: PromptRouter,
+    assigned: Assigned,
+    clustering: ClusteringScore | None,
 ) -> tuple[RouterScore, list[RoutedPrompt]]:
-    """Accuracy and latency over all held-out prompts, and where each of them went."""
+    """Accuracy and latency over all held-out prompts, and where each of them went.
+
+    A router that learnt what is fastest knows no tasks, so has no accuracy.
+    """
     held = [e for e in load_examples(context.stage_folders["collect"]) if e.split == "test"]
     routes = [router.route(example.prompt_text) for example in held]
     right_task, right_draft = None, None
     matching: Mapping[int, str] = {}
-    if clustering is not None and all(example.task is not None for example in held):
+    labelled = clustering is not None and all(example.task is not None for example in held)
+    if clustering is not None and labelled and context.recipe.route.labels == "task":
         matching = clustering.matching
-        drafts = {task: router.assignments[label].draft for label, task in matching.items()}
+        drafts = {task: assigned.tasks[label].draft for label, task in matching.items()}
         right_task = float(
             np.mean(
                 [
@@ -106,7 +114,7 @@ def route_held_out(
     prompts = [
         RoutedPrompt(
             example.id,
-            example.task if matching else None,
+            example.task if labelled else None,
             None if route.label is None else route.assignment.task,
             matching.get(route.label) == example.task
             if matching and route.label is not None

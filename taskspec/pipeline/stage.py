@@ -15,7 +15,7 @@ class Stage(ABC):
 
     Attributes:
         name: Name shown and used in folder names.
-        needs: Stages whose folders it reads.
+        needs: Stages whose folders it reads with every recipe.
         together: Whether all processes that `torchrun` or SLURM started work on it; the others
             wait for what the first one makes of the rest.
         place: Where its folder goes within the run's, instead of `stages/<nn>-<name>`.
@@ -42,6 +42,10 @@ class Stage(ABC):
             One line for the user: what came out.
         """
 
+    def reads(self, context: RunContext) -> tuple[str, ...]:
+        """Stages whose folders it reads with this recipe, on which its result depends."""
+        return self.needs
+
     def fingerprint(self, context: RunContext, upstream: dict[str, str]) -> str:
         """What the result depends on: settings, and what the stages it needs really made.
 
@@ -53,6 +57,6 @@ class Stage(ABC):
             {
                 "stage": self.name,
                 "settings": self.settings(context),
-                "upstream": {name: upstream[name] for name in self.needs},
+                "upstream": {name: upstream[name] for name in self.reads(context)},
             }
         )

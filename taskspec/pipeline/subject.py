@@ -15,17 +15,17 @@ from taskspec.interfaces import Sampling
 from taskspec.models.loading import LanguageModel
 from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.artifacts import read_done
-from taskspec.pipeline.assign import Assigned, load_assignment
+from taskspec.pipeline.assign import Assigned, load_assignment, pool_entries
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.entries import PROMPT_LOOKUP, engine_for
-from taskspec.pipeline.evaluate import pool_entries
+from taskspec.pipeline.routes import run_router
 from taskspec.pipeline.run import stages
 from taskspec.recipe.loading import load_recipe
 from taskspec.registry import Registry
 from taskspec.serving.bundle import load_bundle
 from taskspec.serving.pool import Pool, load_pool
-from taskspec.serving.routing import Assignment, PromptRouter, load_prompt_router
+from taskspec.serving.routing import Assignment, PromptRouter
 
 BUNDLE = "bundle.json"
 
@@ -110,17 +110,6 @@ def _from_run(context: RunContext) -> Subject:
         plain(context.recipe.decode),
         context.recipe.target.dtype,
         frozenset(each.prompt_text for each in known if each.split != "test"),
-    )
-
-
-def run_router(context: RunContext, assigned: Assigned) -> PromptRouter:
-    """The router of a run."""
-    return load_prompt_router(
-        context.stage_folders["route"],
-        context.recipe.route,
-        context.registry,
-        assigned.tasks,
-        assigned.fallback,
     )
 
 

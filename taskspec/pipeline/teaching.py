@@ -12,6 +12,7 @@ from taskspec.interfaces import Aligner, TrainableDrafter
 from taskspec.pipeline.context import RunContext
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin
+from taskspec.training.earlier import Earlier, save_trained
 from taskspec.training.fit import AlignmentReport, fit
 
 
@@ -26,6 +27,7 @@ class Course:
         tokens: Answer tokens to train on, repeats counted.
         learning_rate: Peak rate.
         label: Shown while training.
+        earlier: An earlier training that this one goes on from.
     """
 
     aligner: PluginChoice
@@ -34,6 +36,7 @@ class Course:
     tokens: int
     learning_rate: float
     label: str
+    earlier: Earlier | None = None
 
 
 def teach(
@@ -42,6 +45,7 @@ def teach(
     drafter: TrainableDrafter,
     course: Course,
     export: Path | None = None,
+    weights: Path | None = None,
 ) -> AlignmentReport:
     """Align a drafter and export it; leaves only the training log in `folder`.
 
@@ -51,6 +55,7 @@ def teach(
         drafter: Trained in place.
         course: What it learns.
         export: Where the aligner writes the result; None leaves it in the drafter.
+        weights: File for what a later training goes on from; None for none.
     """
     aligner = make_plugin(context.registry, "aligner", course.aligner)
     assert isinstance(aligner, Aligner)
@@ -72,8 +77,11 @@ def teach(
         held_out=_spread_out(course.held_out, config.held_out),
         title=f"{context.recipe.name}: {course.label}",
         show_progress=console.is_terminal,
+        earlier=course.earlier,
     )
     if context.writes:
+        if weights is not None:
+            save_trained(drafter, weights)
         if export is not None:
             export.mkdir(exist_ok=True)
             aligner.export(drafter, export)

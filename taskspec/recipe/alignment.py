@@ -51,6 +51,31 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """Successive halving over the pool's trainable drafts, for each task.
+
+    Attributes:
+        rounds: Rounds of training; after each but the last the least promising drafts of every
+            task are dropped. 1 trains every draft to the end.
+        keep: Share of a task's drafts that goes on after a round, at least one. A round ends at
+            this share of the tokens at which the next one ends.
+        tokens: Answer tokens that all alignments of a search may train on together; where more
+            are planned, every one is shortened alike. Null sets no limit.
+    """
+
+    rounds: int = 1
+    keep: float = 0.5
+    tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least("rounds", self.rounds, 1)
+        if not 0 < self.keep < 1:
+            raise ValueError(f"keep must be above 0 and below 1, not {self.keep:g}")
+        if self.tokens is not None:
+            at_least("tokens", self.tokens, 1)
+
+
+@dataclass(frozen=True)
 class AlignConfig(PluginChoice):
     """How trainable drafts learn to say what the target would.
 
@@ -76,6 +101,7 @@ class AlignConfig(PluginChoice):
         loggers: Where curves go: `csv`, `tensorboard`, `wandb`, `mlflow`.
         parity_prompts: Validation prompts on which every trained draft is shown to do in the
             engine what it did in training; 0 trusts it.
+        search: Which drafts are trained to the end.
         trainer: Lightning's Trainer.
     """
 
@@ -96,6 +122,7 @@ class AlignConfig(PluginChoice):
     jobs: str = "one-by-one"
     loggers: list[str] = field(default_factory=lambda: ["csv"])
     parity_prompts: int = 4
+    search: SearchConfig = field(default_factory=SearchConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
@@ -114,5 +141,7 @@ class AlignConfig(PluginChoice):
         if self.early_stopping and not self.held_out:
             raise ValueError("early_stopping needs held_out answers to judge by; set held_out")
         one_of("jobs", self.jobs, ("one-by-one", "side-by-side"))
+        if self.search.rounds > 1 and self.jobs != "one-by-one":
+            raise ValueError("jobs must be one-by-one where search has several rounds")
         for each in self.loggers:
             one_of("loggers", each, ("csv", "tensorboard", "wandb", "mlflow"))

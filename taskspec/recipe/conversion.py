@@ -18,6 +18,7 @@ _KINDS: tuple[tuple[Any, str], ...] = (
     (float, "a number"),
     (str, "text"),
     (bool, "true or false"),
+    (float | int | str, "a number or text"),
     (list[int], "a list of whole numbers"),
     (list[float], "a list of numbers"),
     (list[str], "a list of texts"),

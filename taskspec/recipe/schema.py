@@ -15,6 +15,8 @@ from taskspec.recipe.alignment import AlignConfig
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.ranges import at_least, one_of, positive
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class TargetConfig:
@@ -242,12 +244,17 @@ class AssignConfig:
 
 @dataclass(frozen=True)
 class RouteConfig(PluginChoice):
-    """How a prompt finds its task.
+    """How a prompt finds its draft.
 
     Attributes:
         encoder: Encoder of prompts for the router; it never sees answers.
+        labels: What the router learns: `task`, a prompt's task, whose draft then decodes it; or
+            `speed`, which of the assigned drafts, or plain decoding, is fastest for the prompt
+            itself.
+        speed_prompts: Training prompts per task whose fastest draft is found, and the most
+            validation prompts per task on which a router's choices are timed.
         threshold: Below this probability the router abstains and the fallback decodes; at 1 it
-            always abstains.
+            always abstains. `auto` takes what is fastest on validation prompts.
         fallback: `single` (the draft aligned on all data) or `plain`.
         quarantine: The fallback also decodes prompts that lie farther from every task's than 99 %
             of validation prompts do, in the encoder's vectors.
@@ -255,14 +262,33 @@ class RouteConfig(PluginChoice):
 
     use: str = "logistic"
     encoder: PluginChoice = field(default_factory=lambda: PluginChoice(use="tfidf"))
-    threshold: float = 0.5
+    labels: str = "task"
+    speed_prompts: int = 24
+    threshold: float | int | str = 0.5
     fallback: str = "single"
     quarantine: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold must be between 0 and 1, not {self.threshold:g}")
+        one_of("labels", self.labels, ("task", "speed"))
+        at_least("speed_prompts", self.speed_prompts, 1)
+        try:
+            threshold = self.fixed_threshold
+        except ValueError:
+            message = f"threshold must be a number or auto, not '{self.threshold}'"
+            raise ValueError(message) from None
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be between 0 and 1, not {threshold:g}")
         one_of("fallback", self.fallback, ("single", "plain"))
+
+    @property
+    def fixed_threshold(self) -> float | None:
+        """The threshold, if the recipe says it; None where it is found while routing is learnt."""
+        return None if self.threshold == AUTO else float(self.threshold)
+
+    @property
+    def measures_speed(self) -> bool:
+        """Whether routing is learnt from what the assigned drafts do on single prompts."""
+        return self.labels == "speed" or self.fixed_threshold is None
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,48 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A draft that a search tried on a task.
+
+    Attributes:
+        task: The task.
+        draft: The draft.
+        promises: Predicted speed-up after each round in which it was measured.
+        tokens: Answer tokens that it was trained on.
+        seconds: How long that took.
+        outcome: What became of it.
+        kept: Whether it was trained to the end.
+    """
+
+    task: Task
+    draft: str
+    promises: tuple[float | None, ...]
+    tokens: int
+    seconds: float
+    outcome: str
+    kept: bool
+
+
+@dataclass(frozen=True)
+class SearchShown:
+    """What a search over drafts tried, and what that cost.
+
+    Attributes:
+        tried: Every draft on every task.
+        tokens: Answer tokens trained on.
+        seconds: Time of training.
+        measuring: Time of measuring.
+        exhaustive: Answer tokens that training every draft to the end would have taken.
+    """
+
+    tried: tuple[Tried, ...]
+    tokens: int
+    seconds: float
+    measuring: float
+    exhaustive: int
+
+
+@dataclass(frozen=True)
 class Routing:
     """The router beside the truth.
 
@@ -150,6 +192,23 @@ class Routing:
     confusion: Confusion
     calibration: tuple[CalibrationBin, ...]
     error: float | None
+
+
+@dataclass(frozen=True)
+class RouterLabels:
+    """What the router learnt, and what its choices lose on validation prompts, as predicted.
+
+    Attributes:
+        labels: `task`, or `speed`: which way of decoding is fastest.
+        threshold: Below this probability it abstains.
+        prompts: Validation prompts that the regrets are of; 0 where nothing was compared.
+        regrets: Ways of routing, the one in use first, each with its speed regret.
+    """
+
+    labels: str
+    threshold: float
+    prompts: int = 0
+    regrets: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,7 +272,9 @@ class RunFacts:
         target_pass: Seconds of a target pass over one token.
         overhead: Host time per step, over such a pass.
         routing: Router beside truth.
+        labels: What the router learnt.
         certificate: Found in the run's folder or its bundle's.
+        search: Which drafts were dropped on the way; None where all were trained to the end.
     """
 
     name: str
@@ -232,4 +293,6 @@ class RunFacts:
     target_pass: float | None
     overhead: float | None
     routing: Routing | None
+    labels: RouterLabels
     certificate: CertificateShown | None
+    search: SearchShown | None = None

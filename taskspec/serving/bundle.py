@@ -48,9 +48,10 @@ class BundleManifest:
         device: Where it runs.
         system: System message for prompts that have none.
         decode: The recipe's `decode` section.
-        route: The recipe's `route` section.
+        route: The recipe's `route` section, with the threshold in use.
         drafts: The drafts, with folders relative to the bundle.
-        tasks: One assignment per task label.
+        tasks: One assignment per class of the router: per task, or with `route.labels: speed`
+            per way of decoding.
         fallback: What decodes when the router abstains.
     """
 
@@ -259,7 +260,12 @@ def load_bundle(folder: Path, registry: Registry, target: str | None = None) -> 
     pool = load_pool(manifest.drafts, registry, model)
     encoder = PluginChoice(**manifest.route["encoder"])
     route = RouteConfig(**{**manifest.route, "encoder": encoder})
-    router = load_prompt_router(folder, route, registry, manifest.tasks, manifest.fallback)
+    threshold = route.fixed_threshold
+    if threshold is None:
+        raise ArtifactError(f"{folder / _FILE} names no threshold; run its recipe again")
+    router = load_prompt_router(
+        folder, route, registry, manifest.tasks, manifest.fallback, threshold
+    )
     verifier = make_plugin(registry, "verifier", PluginChoice(**manifest.decode["verifier"]))
     assert isinstance(verifier, Verifier)
     return Bundle(manifest, model, pool, router, Engine(model, verifier, pool.drafters))

@@ -53,8 +53,9 @@ class Route:
 
     Attributes:
         assignment: What was chosen.
-        label: The task's label; None when the router abstained.
-        probability: The router's probability for the likeliest task.
+        label: The router's class, whose assignment it is: a task's label or, of a router that
+            learnt what is fastest, one of the ways to decode; None when it abstained.
+        probability: The router's probability for the likeliest class.
         seconds: Time that encoding and routing took.
         distance: From the nearest task's prompts, known ones keeping to 1; None where that was
             not measured.
@@ -79,9 +80,9 @@ class PromptRouter:
     Attributes:
         encoder: Fitted encoder of prompts.
         router: Fitted router.
-        assignments: One per task label.
+        assignments: One per class of the router.
         fallback: Used when the router abstains.
-        threshold: Least probability of the likeliest task; at 1 it always abstains.
+        threshold: Least probability of the likeliest class; at 1 it always abstains.
         known: Measures how far a prompt lies from known ones; None leaves that out.
         quarantine: Whether the fallback answers prompts that lie too far.
     """
@@ -133,11 +134,20 @@ def load_prompt_router(
     registry: Registry,
     assignments: Sequence[Assignment],
     fallback: Assignment,
+    threshold: float,
 ) -> PromptRouter:
     """Load a trained router and its encoder from `folder/router` and `folder/encoder`.
 
     Distances from known prompts are measured where they cost no encoding of their own, and where
     the recipe asks for quarantine.
+
+    Args:
+        folder: What the route stage wrote, or a bundle.
+        config: Names router and encoder, with their options.
+        registry: The plugins.
+        assignments: One per class of the router.
+        fallback: Used when the router abstains.
+        threshold: Below this probability it does.
 
     Raises:
         ArtifactError: When it does, and no distances were measured when the router was trained.
@@ -159,7 +169,7 @@ def load_prompt_router(
         router=router_class.load(folder / "router", router_options),
         assignments=assignments,
         fallback=fallback,
-        threshold=config.threshold,
+        threshold=threshold,
         known=known,
         quarantine=config.quarantine,
     )

@@ -58,6 +58,7 @@ class AlignmentData(LightningDataModule):
         batch_tokens: Tokens per batch, prompts and padding included.
         tokens: Answer tokens to train on, repeats counted.
         seed: Source of the order.
+        before: Answer tokens that earlier trainings had; the batches are those that come next.
     """
 
     def __init__(
@@ -68,10 +69,14 @@ class AlignmentData(LightningDataModule):
         batch_tokens: int,
         tokens: int,
         seed: int,
+        before: int = 0,
     ) -> None:
         super().__init__()
         self.answers, self.held_out, self.head = answers, held_out, head
-        self.plan = plan_batches(answers, batch_tokens, tokens, seed)
+        whole = plan_batches(answers, batch_tokens, before + tokens, seed)
+        had = len(plan_batches(answers, batch_tokens, before, seed))
+        # The batch that ended the earlier training may have had all that this one asks for.
+        self.plan = whole[had:] or whole[-1:]
         once = sum(len(answer.answer_ids) for answer in held_out)
         self.held_out_plan = plan_batches(held_out, batch_tokens, once, seed) if held_out else []
 

@@ -30,6 +30,7 @@ from taskspec.models.quiet import quiet_lightning
 from taskspec.recipe.alignment import AlignConfig
 from taskspec.training.batches import has_signal
 from taskspec.training.data import AlignmentData
+from taskspec.training.earlier import Earlier, load_trained
 from taskspec.training.loggers import make_loggers
 from taskspec.training.module import HELD_OUT_ALPHA, AlignmentModule
 from taskspec.training.on_policy import writes_itself
@@ -77,6 +78,7 @@ def fit(
     held_out: Sequence[StoredAnswer] = (),
     title: str = "alignment",
     show_progress: bool = False,
+    earlier: Earlier | None = None,
 ) -> AlignmentReport:
     """Align a drafter; an interrupted run in the same folder is continued.
 
@@ -93,6 +95,8 @@ def fit(
         held_out: Answers that are scored meanwhile, and decide on early stopping.
         title: Name of this training for loggers that show several together.
         show_progress: Show Lightning's progress bar.
+        earlier: An earlier training of the same draft on the same answers to go on from, with a
+            schedule of rates of its own.
 
     Returns:
         The report.
@@ -103,7 +107,10 @@ def fit(
     started = time.monotonic()
     with _own_randomness(seed), quiet_lightning(), _sigterm_for_lightning():
         drafter.module.float().train()
-        data = AlignmentData(answers, held_out, target.head, config.batch_tokens, tokens, seed)
+        before = 0 if earlier is None else earlier.tokens
+        data = AlignmentData(
+            answers, held_out, target.head, config.batch_tokens, tokens, seed, before
+        )
         # Processes of their own get a copy of the target, so it goes only where it is asked.
         stored = all(map(has_signal, [*answers, *held_out]))
         asked = not stored or writes_itself(aligner, len(data.plan))
@@ -115,6 +122,8 @@ def fit(
             target.vocabulary_size,
             OnlineTeacher(target) if asked else None,
         )
+        if earlier is not None:
+            load_trained(drafter, earlier.weights)
         bars = [RichProgressBar(leave=False)] if show_progress else []
         trainer = _trainer(config, len(data.plan), bool(held_out), folder, title, bars)
         last = folder / "checkpoints" / "last.ckpt"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from taskspec.corpus.answers import TopTokens
 from taskspec.errors import ModelError
 from taskspec.interfaces import Target, TrainingBatch
+from taskspec.models.processor import multipliable
 from taskspec.training.attention import attention_masks
 
 Head = Callable[[Tensor], Tensor]
@@ -50,8 +51,9 @@ class StoredTeacherSignal:
     def _logits(self, vocabulary: Tensor | None) -> Tensor:
         head = self.target_head
         if vocabulary is not None and isinstance(head, nn.Linear):
-            bias = None if head.bias is None else head.bias[vocabulary]
-            return nn.functional.linear(self.hidden, head.weight[vocabulary], bias)
+            bias = None if head.bias is None else multipliable(head.bias[vocabulary])
+            weight = multipliable(head.weight[vocabulary])
+            return nn.functional.linear(multipliable(self.hidden), weight, bias)
         logits = head(self.hidden)
         return logits if vocabulary is None else logits[:, vocabulary]
 

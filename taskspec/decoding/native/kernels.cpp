@@ -9,6 +9,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -38,6 +39,32 @@ void rms_norm(const float* values, const float* weight, int size, float epsilon,
   for (int i = 0; i < size; i += kLanes)
     store(i, load16(values + i) * all(scale) * load16(weight + i));
 }
+
+// Where the threads of a pass wait for one another. OpenMP's own barrier turns for milliseconds,
+// which costs little on cores of one's own and, on cores that other processes use too, the time
+// that the late thread needs to come.
+class Meeting {
+ public:
+  void wait() {
+    const int now = round_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == omp_get_num_threads()) {
+      arrived_.store(0, std::memory_order_relaxed);
+      round_.store(now + 1, std::memory_order_release);
+      round_.notify_all();
+      return;
+    }
+    for (int turn = 0; turn < kTurns; ++turn) {
+      if (round_.load(std::memory_order_acquire) != now) return;
+      _mm_pause();
+    }
+    while (round_.load(std::memory_order_acquire) == now) round_.wait(now, std::memory_order_acquire);
+  }
+
+ private:
+  static constexpr int kTurns = 2000;  // some tens of microseconds
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<int> round_{0};
+};
 
 struct Range {
   int begin, end;
@@ -227,6 +254,7 @@ void apply_linear(const Weight* weight, const float* bias, int32_t out, int32_t 
 namespace {
 
 struct Scratch {  // of one thread
+  Meeting& others;
   std::vector<bf16> normed, query;
   std::vector<Prepared> ready;
   std::vector<float> scores;
@@ -355,7 +383,7 @@ void run_attention(const Decoder& d, const Layer& layer, const Pass& pass, Scrat
     remember(d, layer, pass.rows[t], pass.positions[t], i % d.kv_heads,
              pass.projected + static_cast<int64_t>(t) * width);
   }
-#pragma omp barrier
+  scratch.others.wait();
   const Range reads = share(pass.tokens * d.heads);
   for (int i = reads.begin; i < reads.end; ++i) {
     const int t = i / d.heads, head = i % d.heads;
@@ -363,7 +391,7 @@ void run_attention(const Decoder& d, const Layer& layer, const Pass& pass, Scrat
            pass.projected + static_cast<int64_t>(t) * width + head * d.head, scratch,
            pass.mixed + (static_cast<int64_t>(t) * d.heads + head) * d.head);
   }
-#pragma omp barrier
+  scratch.others.wait();
 }
 
 void run_layer(const Decoder& d, const Layer& layer, const Pass& pass, Scratch& scratch) {
@@ -383,19 +411,19 @@ void run_layer(const Decoder& d, const Layer& layer, const Pass& pass, Scratch& 
              store16(place + half * kLanes, sum);
            }
          });
-#pragma omp barrier
+  scratch.others.wait();
   run_attention(d, layer, pass, scratch);
   linear(layer.out, d.hidden, d.heads * d.head, pass.mixed, pass.tokens, add_residual);
-#pragma omp barrier
+  scratch.others.wait();
   normalise(d, layer.mlp_norm, pass, scratch);
   linear(layer.gate_up, 2 * d.intermediate, d.hidden, scratch.normed.data(), pass.tokens,
          [&](int token, int column, const Floats* sums) {
            narrow16(pass.inner + static_cast<int64_t>(token) * d.intermediate + column / 2,
                     silu(sums[0]) * sums[1]);
          });
-#pragma omp barrier
+  scratch.others.wait();
   linear(layer.down, d.hidden, d.intermediate, pass.inner, pass.tokens, add_residual);
-#pragma omp barrier
+  scratch.others.wait();
 }
 
 }  // namespace
@@ -415,7 +443,7 @@ void run_layers(const Decoder& d, const Pass& pass, Scratch& scratch) {
       for (int t = mine.begin; t < mine.end; ++t)
         for (int i = 0; i < d.hidden; i += kLanes)
           state(kept, t, i, load16(pass.residual + static_cast<int64_t>(t) * d.hidden + i));
-#pragma omp barrier
+      scratch.others.wait();
     }
     run_layer(d, d.layer[l], pass, scratch);
   }
@@ -424,8 +452,8 @@ void run_layers(const Decoder& d, const Pass& pass, Scratch& scratch) {
              [&](int i, const Floats& x) { state(0, t, i, x); });
 }
 
-Scratch make_scratch(const Decoder& d, int tokens) {
-  Scratch scratch;
+Scratch make_scratch(const Decoder& d, int tokens, Meeting& others) {
+  Scratch scratch{others};
   scratch.normed.resize(static_cast<int64_t>(tokens) * 2 * d.hidden);
   scratch.query.resize(d.head);
   scratch.scores.resize(d.length);
@@ -464,10 +492,12 @@ struct Drafting {
 };
 
 void run_pass(const Decoder* decoder, const Pass* pass) {
+  Meeting others;
 #pragma omp parallel num_threads(pass->threads)
   {
-    Scratch scratch = make_scratch(*decoder, pass->tokens);
+    Scratch scratch = make_scratch(*decoder, pass->tokens, others);
     run_layers(*decoder, *pass, scratch);
+    others.wait();
   }
 }
 
@@ -526,14 +556,15 @@ int32_t run_drafts(const Decoder* decoder, const Pass* begin, const Pass* given,
   std::vector<float> chances(pass.tokens, 1.f);
   int32_t ran = 0;
   bool going = true;
+  Meeting others;
 #pragma omp parallel num_threads(pass.threads)
   {
-    Scratch scratch = make_scratch(d, std::max(begin->tokens, pass.tokens));
+    Scratch scratch = make_scratch(d, std::max(begin->tokens, pass.tokens), others);
     Best* own = bests.data() + static_cast<int64_t>(omp_get_thread_num()) * pass.tokens;
     for (int step = 0; step < draft.steps; ++step) {
       if (step == 0) {
         run_layers(d, *begin, scratch);
-#pragma omp barrier
+        scratch.others.wait();
         const Range mine = share(pass.tokens);
         for (int t = mine.begin; t < mine.end; ++t)
           std::memcpy(pass.states + static_cast<int64_t>(t) * d.hidden,
@@ -542,11 +573,11 @@ int32_t run_drafts(const Decoder* decoder, const Pass* begin, const Pass* given,
       } else {
         read_drafted(d, draft, pass, draft.drafted + static_cast<int64_t>(step - 1) * pass.tokens,
                      scratch);
-#pragma omp barrier
+        scratch.others.wait();
         run_layers(d, pass, scratch);
       }
       for (int t = 0; t < pass.tokens; ++t) own[t] = Best();
-#pragma omp barrier
+      scratch.others.wait();
       linear(draft.head, draft.columns, d.hidden, pass.states, pass.tokens,
              [&](int token, int column, const Floats* sums) {
                float values[kGroup];
@@ -568,9 +599,8 @@ int32_t run_drafts(const Decoder* decoder, const Pass* begin, const Pass* given,
           own[t].total = total(whole);
         }
       }
-#pragma omp barrier
-#pragma omp single
-      {
+      scratch.others.wait();
+      if (omp_get_thread_num() == 0) {
         going = false;
         for (int t = 0; t < pass.tokens; ++t) {
           Best best;
@@ -592,6 +622,7 @@ int32_t run_drafts(const Decoder* decoder, const Pass* begin, const Pass* given,
         }
         ++ran;
       }
+      scratch.others.wait();
       if (!going) break;
     }
   }

@@ -21,7 +21,7 @@ from taskspec.models.fetching import cache_root
 SWITCH = "TASKSPEC_NATIVE"
 """Environment variable: `0` decodes without the kernels."""
 _COMPILER = "TASKSPEC_CXX"
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17", "-Wno-psabi")
+_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++20", "-Wno-psabi")
 _SOURCES = ("kernels.cpp", "lanes.h")
 
 

@@ -17,6 +17,7 @@ from taskspec.pipeline.report import gather
 from taskspec.pipeline.run import run_recipe
 from taskspec.recipe.loading import load_recipe
 from taskspec.registry import default_registry
+from taskspec.serving.bundle import load_bundle
 
 
 def report(*arguments: str | Path) -> Result:
@@ -74,6 +75,18 @@ def test_a_finished_run_has_a_report_and_can_be_compared(write_recipe: Callable[
     assert report(folder).exit_code == 0
     again = page.read_text()
     assert again.count("<use") == made.count("<use")
+
+    by_speed = [f"runs={recipe.parent / 'runs'}", "route.labels=speed", "route.threshold=auto"]
+    run_recipe(load_recipe(str(recipe), by_speed, registry), registry, Console(file=output))
+    facts = gather(folder)
+    assert facts.results.router.accuracy is None
+    assert facts.labels.labels == "speed" and 0 <= facts.labels.threshold <= 1
+    assert [name for name, _ in facts.labels.regrets] == [
+        *("by speed", "by task", "with the fallback alone"),
+    ]
+    assert facts.routing is not None and facts.routing.source.startswith("validation")
+    manifest = load_bundle(folder / "bundle", registry).manifest
+    assert manifest.route["threshold"] == facts.labels.threshold
 
     other = folder.with_name("other")
     shutil.copytree(folder, other)

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from taskspec.cli.main import app
 from taskspec.errors import TaskSpecError
-from taskspec.evaluation.bench_decode import BenchPrompt, choose_prompts
 from taskspec.evaluation.bench_engines import EnginePlan, OtherEngine
+from taskspec.evaluation.bench_ways import BenchPrompt, choose_prompts
 from taskspec.serving.bundle import read_manifest
 
 

@@ -12,6 +12,7 @@ from taskspec.pipeline.artifacts import (
     digest,
     read_done,
     read_json,
+    take_over,
     working_folder,
     write_atomically,
     write_json,
@@ -140,3 +141,25 @@ def test_a_missing_or_damaged_file_is_told_with_the_mend(tmp_path: Path) -> None
 def test_a_digest_depends_on_values_not_on_their_order() -> None:
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
     assert digest({"a": 1, "b": [2]}) != digest({"a": 1, "b": [3]})
+
+
+def test_what_another_run_made_alike_is_taken_over(stage: Path, tmp_path: Path) -> None:
+    finish(stage)
+    other = tmp_path / "other" / "stages" / "01-collect"
+    assert not take_over(stage, other, "two") and not other.exists()
+    assert not take_over(tmp_path / "nowhere", other, "one")
+    assert take_over(stage, other, "one")
+    assert read_done(other) == read_done(stage)
+    assert left_beside(other) == []
+
+    finish(stage, "two")
+    done = read_done(other)
+    assert done is not None and done.fingerprint == "one"
+    check_files(other, done)
+
+
+def test_what_another_run_altered_is_not_taken_over(stage: Path, tmp_path: Path) -> None:
+    finish(stage)
+    (stage / "answers.jsonl").write_text("some\n")
+    with pytest.raises(ArtifactError, match=r"answers\.jsonl was altered"):
+        take_over(stage, tmp_path / "other", "one")

@@ -12,15 +12,20 @@ import pytest
 from rich.console import Console
 
 from taskspec.errors import CorpusError
-from taskspec.pipeline.assign import load_assignment
+from taskspec.pipeline.assign import load_assignment, load_costs
+from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import load_tasks, shuffle_labels
+from taskspec.pipeline.prompt_speed import prompt_seconds
+from taskspec.pipeline.routes import load_routes, run_router
 from taskspec.pipeline.run import stages
 from taskspec.pipeline.runner import run_stages
-from taskspec.pipeline.subject import run_router
 from taskspec.recipe.loading import load_recipe
 from taskspec.registry import default_registry
+from taskspec.serving.routing import Assignment
+
+PLAIN = Assignment("plain", None, 0)
 
 
 @pytest.fixture
@@ -70,6 +75,24 @@ def test_each_switch_changes_its_part(run: Callable[..., Any]) -> None:
     assigned = load_assignment(context.stage_folders["assign"])
     assert {each.draft for each in assigned.tasks} <= {"small", "lookup", None}
     assert assigned.baselines["single"].draft == "small"
+
+    context, kept = run("align.enabled=false", "route.labels=speed", "route.threshold=auto")
+    assert kept == ["collect", "encode", "partition", "draft", "align", "assign"]
+    assigned = load_assignment(context.stage_folders["assign"])
+    routes = load_routes(context, assigned)
+    assert [score.labels for score in routes.scores] == ["speed", "task"]
+    assert all(0 <= s.regret <= (routes.fallback_regret or 0) + 1e-9 for s in routes.scores)
+    ways = {(each.draft, each.draft_length) for each in (*assigned.tasks, PLAIN)}
+    assert {(each.draft, each.draft_length) for each in routes.classes} <= ways
+    router = run_router(context, assigned)
+    assert router.threshold == routes.threshold
+    assert router.route("w3 w4 w5").assignment in (*routes.classes, assigned.fallback)
+
+    costs, example = load_costs(context.stage_folders["assign"]), known_examples(context)[0]
+    tokens = len(load_answers(context.stage_folders["collect"])[example.id].answer_ids)
+    plainly = costs.target.seconds[0] * (1 + costs.overhead)
+    expected = (min(tokens, context.recipe.assign.max_new_tokens) - 1) * plainly
+    assert prompt_seconds(context, [example], [PLAIN]) == pytest.approx(expected)
 
     context, kept = run("partition.shuffled=true", last="partition")
     assert kept == ["collect", "encode"]

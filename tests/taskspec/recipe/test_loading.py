@@ -54,6 +54,14 @@ WRONG = {
         "route:\n  threshold: 1.5",
         "my.yaml:8 route.threshold: threshold must be between 0 and 1, not 1.5",
     ),
+    "word where a number may stand": (
+        "route:\n  threshold: soon",
+        "my.yaml:8 route.threshold: threshold must be a number or auto, not 'soon'",
+    ),
+    "switch where a number may stand": (
+        "route:\n  threshold: true",
+        "my.yaml:8 route.threshold: expected a number or text, found true",
+    ),
     "not a number": (
         "decode: {temperature: .nan}",
         "my.yaml:7 decode.temperature: temperature must be finite, not nan",

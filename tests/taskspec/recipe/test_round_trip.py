@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskspec.recipe.alignment import AlignConfig, TrainerConfig
+from taskspec.recipe.alignment import AlignConfig, SearchConfig, TrainerConfig
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import dump_recipe, load_recipe
 from taskspec.recipe.schema import (
@@ -68,6 +68,7 @@ aligns = st.builds(
     recovery_learning_rate=rates,
     warmup=st.floats(0, 1),
     weight_decay=rates,
+    search=st.builds(SearchConfig, rounds=st.integers(1, 9), tokens=st.none() | counts),
     trainer=trainers,
 )
 decodes = st.builds(
@@ -95,7 +96,7 @@ recipes = st.builds(
     draft=st.builds(DraftConfig, st.dictionaries(names, drafts, min_size=1, max_size=3)),
     align=aligns,
     assign=st.builds(AssignConfig, draft_lengths=st.lists(counts, min_size=1), margin=rates),
-    route=st.builds(RouteConfig, threshold=st.floats(0, 0.99)),
+    route=st.builds(RouteConfig, threshold=st.floats(0, 1) | st.just("auto")),
     decode=decodes,
     evaluate=st.builds(EvaluateConfig, repeats=counts),
     runs=texts,

@@ -20,11 +20,14 @@ from taskspec.report.facts import (
     DraftSize,
     Positions,
     Prompt,
+    RouterLabels,
     Routing,
     RunFacts,
+    SearchShown,
     StageCost,
     Task,
     Training,
+    Tried,
 )
 
 
@@ -63,6 +66,12 @@ def facts(results: Results) -> RunFacts:
     chosen = Candidate("small@task-0", 3, 1.9, 1.4, 27.0, Interval(1.3, 1.2, 1.4), True)
     left = Candidate("lookup", 1, 1.1, 0.8, 0.0, None, False)
     words, interval = ("list", "order"), Interval(1.5, 1.3, 1.7)
+    sort = Task(0, "sort", words, 9, 3, 2, ("Sort it.",), "small@task-0", 3, (chosen,), interval)
+    tried = (
+        Tried(sort, "small", (1.1, None), 3000, 9.0, "trained to the end", True),
+        Tried(sort, "wide", (0.9,), 1000, 5.0, "outranked after round 1", False),
+        Tried(sort, "lookup", (), 0, 0.0, "needs no training", False),
+    )
     return RunFacts(
         name="mine",
         place="runs/mine",
@@ -71,7 +80,7 @@ def facts(results: Results) -> RunFacts:
         command="taskspec run quickstart",
         results=results,
         tasks=(
-            Task(0, "sort", words, 9, 3, 2, ("Sort it.",), "small@task-0", 3, (chosen,), interval),
+            sort,
             Task(1, "mail", (), 5, 1, None, (), None, 0, (left,), None),
         ),
         prompts=(Prompt(0, 0.1, 0.9, "Sort it."), Prompt(-1, 0.5, 0.5, "?")),
@@ -83,5 +92,7 @@ def facts(results: Results) -> RunFacts:
         target_pass=0.02,
         overhead=0.1,
         routing=Routing("held-out prompts", counted, calibration(routed), 0.2),
+        labels=RouterLabels("speed", 0.42, 40, (("by speed", 0.021), ("fallback alone", 0.09))),
         certificate=None,
+        search=SearchShown(tried, 4000, 14.0, 3.0, 6000),
     )

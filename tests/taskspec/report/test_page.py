@@ -172,6 +172,13 @@ def test_a_certificate_is_shown(facts: RunFacts) -> None:
     assert "off by one" in text and "caught" in text
 
 
+def test_a_search_shows_what_it_tried_and_what_that_cost(facts: RunFacts) -> None:
+    text = " ".join(Page(render_run(facts)).text.split())
+    assert "trained on 4,000 answer tokens" in text and "takes 6,000" in text
+    assert "✓ small1.10× → –3,000" in text and "outranked after round 1" in text
+    assert "A search over the pool" not in Page(render_run(replace(facts, search=None))).text
+
+
 def test_a_comparison_calls_faster_only_what_intervals_set_apart(facts: RunFacts) -> None:
     rows = tuple(
         replace(row, speedup=2.0, speedup_low=1.9, speedup_high=2.1)

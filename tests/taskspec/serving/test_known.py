@@ -124,7 +124,8 @@ def test_quarantine_needs_distances(router: PromptRouter, tmp_path: Path) -> Non
 
     def load(quarantine: bool) -> PromptRouter:
         config = RouteConfig(threshold=0.0, quarantine=quarantine)
-        return load_prompt_router(tmp_path, config, default_registry(), [CODE, MATH], FALLBACK)
+        tasks = [CODE, MATH]
+        return load_prompt_router(tmp_path, config, default_registry(), tasks, FALLBACK, 0.0)
 
     route = load(quarantine=False).route(STRANGE)
     assert route.distance is None and not route.unknown

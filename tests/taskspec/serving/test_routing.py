@@ -63,8 +63,10 @@ def test_a_saved_router_decides_the_same(router: PromptRouter, tmp_path: Path) -
     for name, part in (("encoder", router.encoder), ("router", router.router)):
         (tmp_path / name).mkdir()
         part.save(tmp_path / name)
-    config = RouteConfig(threshold=0.25)
-    loaded = load_prompt_router(tmp_path, config, default_registry(), [CODE, MATH], FALLBACK)
+    registry = default_registry()
+    loaded = load_prompt_router(
+        tmp_path, RouteConfig(), registry, [CODE, MATH], FALLBACK, threshold=0.25
+    )
     assert (loaded.fallback, loaded.threshold) == (FALLBACK, 0.25)
     for text in (*PROMPTS["code"], *PROMPTS["math"], "zyzzyva"):
         first, second = router.route(text), loaded.route(text)

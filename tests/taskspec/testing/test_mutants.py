@@ -249,6 +249,20 @@ class NeverForgets(PromptLookup):
         super().start(row, kept[row], sampling, hidden, adapter)
 
 
+@mutant("copies_depend_on_the_text_alone")
+class CopiesByChance(PromptLookup):
+    """Copies for greedy requests, draws for the others, and says that it copies."""
+
+    def start(self, row, prompt, sampling, hidden=None, adapter=None):
+        self.__dict__.setdefault("greedy", {})[row] = sampling.greedy
+        super().start(row, prompt, sampling, hidden, adapter)
+
+    def propose(self, rows, k, noise):
+        drawn = torch.tensor([not self.greedy[row] for row in rows])
+        first = torch.where(drawn, (noise[:, :1] * 20).long().squeeze(1), 7)[:, None]
+        return Proposal(first, torch.tensor([min(each, 1) for each in k]))
+
+
 @mutant("proposal_form")
 class ProposesTooMuch(PromptLookup):
     """Ignores the draft length asked for."""

@@ -63,3 +63,20 @@ def test_processes_share_the_plan_out_evenly(
     in_turn = [batch for turn in zip(*shares, strict=True) for batch in turn]
     assert in_turn[: len(data.plan)] == data.plan
     assert len(in_turn) - len(data.plan) < world
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_a_training_in_two_parts_has_the_batches_of_one(
+    made_answers: MakeAnswers, first: int, more: int
+) -> None:
+    answers = made_answers()
+
+    def plan(tokens: int, before: int = 0) -> list[object]:
+        return list(AlignmentData(answers, [], HEAD, 16, tokens, 0, before).plan)
+
+    begun, whole, rest = plan(first), plan(first + more), plan(more, first)
+    if begun == whole:
+        assert rest == whole[-1:], "there is always something to train on"
+    else:
+        assert begun + rest == whole

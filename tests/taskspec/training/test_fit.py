@@ -20,6 +20,7 @@ from taskspec.interfaces import Aligner, AlignmentLoss, DraftCorpus, TeacherSign
 from taskspec.models.loading import LanguageModel, load_language_model
 from taskspec.recipe.alignment import AlignConfig, TrainerConfig
 from taskspec.training.batches import AlignmentBatch, make_batch
+from taskspec.training.earlier import Earlier, save_trained
 from taskspec.training.fit import AlignmentReport, fit
 from taskspec.training.module import AlignmentModule
 from taskspec.training.teacher import OnlineTeacher
@@ -265,3 +266,21 @@ def test_padding_is_inert(tiny_folder: Path) -> None:
         loss_of(drafter, replace(made, batch=batch)).backward()
         gradients.append([p.grad for p in drafter.module.parameters()])
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("aligner", [KD(), LoraKD()], ids=["draft", "adapter"])
+def test_a_training_goes_on_from_the_weights_of_an_earlier_one(
+    target: LanguageModel, aligner: Aligner, tmp_path: Path
+) -> None:
+    before = trained(target, aligner, tmp_path / "before")
+    path = tmp_path / "weights.safetensors"
+    save_trained(before, path)
+    after = drafter_for(target)
+    config, answers = AlignConfig(batch_tokens=32, trainer=TRAINER), answers_of(target)
+    earlier = Earlier(TOKENS, path)
+    place = tmp_path / "after"
+    # At a rate of next to nothing only what was put in is there at the end.
+    fit(after, aligner, answers, target, config, 1, 1e-30, 0, place, earlier=earlier)
+    assert weights(after).keys() == weights(before).keys()
+    for name, value in weights(before).items():
+        torch.testing.assert_close(weights(after)[name], value)

@@ -1,0 +1,185 @@
+"""Routing learnt from speed: labels, threshold, and what the router's choices lose."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskspec.corpus.examples import Example
+from taskspec.evaluation.route_speed import (
+    AS_FAST,
+    best_threshold,
+    fastest_ways,
+    regret,
+    routed_seconds,
+)
+from taskspec.evaluation.routing import RoutedPrompt
+from taskspec.interfaces import Encoder, Router
+from taskspec.pipeline.assign import Assigned, load_assignment
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.partition import Tasks, validation_by_task
+from taskspec.pipeline.prompt_speed import prompt_seconds
+from taskspec.pipeline.routes import Routes, RouteScore, class_of, speed_classes
+from taskspec.recipe.schema import RouteConfig
+from taskspec.serving.routing import Assignment, PromptRouter, Route
+
+Fit = Callable[[Sequence[Example], Sequence[int]], Router]
+"""Makes a router of prompts and their labels."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A router, and what it decides between.
+
+    Attributes:
+        router: Fitted.
+        routes: Its classes, its threshold, its score.
+        prompts: Validation prompts beside the way that is fastest for each; with labels by task
+            none.
+    """
+
+    router: Router
+    routes: Routes
+    prompts: tuple[RoutedPrompt, ...]
+
+
+def learn_by_speed(
+    context: RunContext, tasks: Tasks, train: Sequence[Example], encoder: Encoder, fit: Fit
+) -> Learnt:
+    """Fit the router that the recipe names, by predicted seconds of single prompts.
+
+    A training prompt's label is what is fastest for it, or its task. Where labels are by speed,
+    a router by task is fitted too, and both are scored on validation prompts.
+
+    Args:
+        context: A run whose drafts are assigned.
+        tasks: The tasks found.
+        train: Training prompts.
+        encoder: Fitted encoder of prompts.
+        fit: Makes the router.
+    """
+    config, seed = context.recipe.route, context.recipe.seed
+    assigned = load_assignment(context.stage_folders["assign"])
+    ways = speed_classes(assigned.tasks)
+    held = _few(validation_by_task(context, tasks), config.speed_prompts, seed)
+    by_speed = config.labels == "speed"
+    few: list[Example] = []
+    if by_speed:
+        own = {
+            label: [each for each in train if tasks.labels[each.id] == label]
+            for label in range(len(tasks.names))
+        }
+        few = _few(own, config.speed_prompts, seed)
+    seconds = prompt_seconds(context, [*few, *held], (*ways, assigned.fallback))
+    judge = _Judge(held, seconds[len(few) :], ways, assigned, encoder, config)
+
+    router = fit(train, [tasks.labels[each.id] for each in train])
+    score = judge.score("task", router, assigned.tasks)
+    if not by_speed:
+        return Learnt(router, judge.routes(assigned.tasks, [score]), ())
+    usual = _usual(few, tasks, assigned, ways)
+    labels = fastest_ways(seconds[: len(few), : len(ways)], usual)
+    # A router's classes are counted up from 0, without gaps.
+    used = np.unique(labels)
+    classes = tuple(ways[int(way)] for way in used)
+    router = fit(few, np.searchsorted(used, labels).tolist())
+    own_score = judge.score("speed", router, classes)
+    beside = judge.beside_fastest(router, classes, _usual(held, tasks, assigned, ways))
+    return Learnt(router, judge.routes(classes, [own_score, score]), tuple(beside))
+
+
+class _Judge:
+    """Scores routers on validation prompts.
+
+    Args:
+        prompts: N validation prompts.
+        seconds: float64 [N, W + 1], predicted, in each way and with the fallback.
+        ways: W ways of decoding.
+        assigned: Says what the fallback is.
+        encoder: Fitted encoder of prompts.
+        config: The recipe's `route`.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Example],
+        seconds: NDArray[np.float64],
+        ways: Sequence[Assignment],
+        assigned: Assigned,
+        encoder: Encoder,
+        config: RouteConfig,
+    ) -> None:
+        self.prompts, self.seconds, self.config = prompts, seconds, config
+        self.ways = (*ways, assigned.fallback)
+        self.encoder, self.fallback = encoder, assigned.fallback
+        self.oracle: NDArray[np.float64] = seconds.min(axis=1)
+
+    def routes(self, classes: Sequence[Assignment], scores: Sequence[RouteScore]) -> Routes:
+        """The routes of the router whose score is the first."""
+        alone = regret(self.seconds[:, -1], self.oracle)
+        threshold = scores[0].threshold
+        return Routes(tuple(classes), threshold, len(self.prompts), tuple(scores), alone)
+
+    def score(self, labels: str, router: Router, classes: Sequence[Assignment]) -> RouteScore:
+        """What a router loses at the recipe's threshold, or at the best one."""
+        routes = self._ask(router, classes)
+        probabilities = np.array([route.probability for route in routes], dtype=np.float64)
+        chosen, fallback = self._chosen(routes), self.seconds[:, -1]
+        threshold = self.config.fixed_threshold
+        if threshold is None:
+            threshold = best_threshold(probabilities, chosen, fallback)
+        routed = routed_seconds(probabilities, chosen, fallback, threshold)
+        return RouteScore(labels, threshold, regret(routed, self.oracle))
+
+    def beside_fastest(
+        self, router: Router, classes: Sequence[Assignment], usual: NDArray[np.int64]
+    ) -> list[RoutedPrompt]:
+        """The router's likeliest way of each prompt, and the fastest; right if about as fast."""
+        routes = self._ask(router, classes)
+        chosen = self._chosen(routes)
+        fastest = fastest_ways(self.seconds[:, :-1], usual)
+        least = np.take_along_axis(self.seconds, fastest[:, None], axis=1)[:, 0]
+        return [
+            RoutedPrompt(
+                example.id,
+                self.ways[int(way)].task,
+                None if route.label is None else route.assignment.task,
+                None if route.label is None else bool(AS_FAST * own <= best),
+                route.probability,
+            )
+            for example, route, way, own, best in zip(
+                self.prompts, routes, fastest, chosen, least, strict=True
+            )
+        ]
+
+    def _ask(self, router: Router, classes: Sequence[Assignment]) -> list[Route]:
+        asked = PromptRouter(self.encoder, router, classes, self.fallback, threshold=0.0)
+        return [asked.route(each.prompt_text) for each in self.prompts]
+
+    def _chosen(self, routes: Sequence[Route]) -> NDArray[np.float64]:
+        """Seconds of each prompt as routed; those of the fallback where the router cannot know."""
+        columns = [class_of(route.assignment, self.ways) for route in routes]
+        return self.seconds[np.arange(len(columns)), columns]
+
+
+def _few(own: dict[int, list[Example]], count: int, seed: int) -> list[Example]:
+    """At most so many prompts of every task, drawn with the seed."""
+    return [
+        each
+        for prompts in own.values()
+        for each in random.Random(seed).sample(prompts, min(count, len(prompts)))
+    ]
+
+
+def _usual(
+    prompts: Sequence[Example], tasks: Tasks, assigned: Assigned, ways: Sequence[Assignment]
+) -> NDArray[np.int64]:
+    """The way of each prompt's task, int64 [N]."""
+    return np.array(
+        [class_of(assigned.tasks[tasks.labels[each.id]], ways) for each in prompts],
+        dtype=np.int64,
+    )

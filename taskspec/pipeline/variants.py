@@ -1,0 +1,117 @@
+"""A recipe with one part switched off at a time, each as a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from taskspec.errors import TaskSpecError
+from taskspec.pipeline.alignment_jobs import SINGLE, trainable_drafts
+from taskspec.pipeline.assign import load_assignment
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.run import stages
+from taskspec.pipeline.runner import run_stages
+from taskspec.recipe.loading import LoadedRecipe, load_recipe
+from taskspec.recipe.schema import Recipe
+from taskspec.registry import Registry
+
+FULL = "full"
+_LAST = "route"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A run with one part switched off.
+
+    Attributes:
+        name: The variant's; its run is called `<recipe's name>-<name>`.
+        changes: Overrides of the recipe.
+        context: The run, finished up to its router.
+    """
+
+    name: str
+    changes: tuple[str, ...]
+    context: RunContext
+
+
+def _no_assignment(full: RunContext) -> tuple[str, ...]:
+    """The same draft at the same length for every task, with what is known of no task."""
+    assigned = load_assignment(full.stage_folders["assign"])
+    draft = next(iter([*trainable_drafts(full), *full.recipe.draft.pool]))
+    single = assigned.baselines.get(SINGLE)
+    length = full.recipe.assign.draft_lengths[0] if single is None else single.draft_length
+    lengths = f"assign.draft_lengths=[{length}]"
+    return f"assign.drafts=[{draft}]", lengths, "assign.margin=0"
+
+
+# Shuffled tasks cannot be learnt from prompts: a router of them would abstain.
+_CHANGES: dict[str, Callable[[RunContext], tuple[str, ...]]] = {
+    "no-routing": lambda _: ("route.labels=task", "route.threshold=1"),
+    "no-alignment": lambda _: ("align.enabled=false",),
+    "no-assignment": _no_assignment,
+    "random-clusters": lambda _: (
+        "partition.shuffled=true",
+        "route.labels=task",
+        "route.threshold=0",
+    ),
+    "label-by-speed": lambda _: ("route.labels=speed",),
+    "label-by-task": lambda _: ("route.labels=task",),
+}
+
+
+def variant_names(recipe: Recipe, asked: Sequence[str]) -> list[str]:
+    """The variants asked for, or else all that are not the recipe itself.
+
+    Raises:
+        TaskSpecError: When there is no such variant; names those there are.
+    """
+    for name in asked:
+        if name not in _CHANGES:
+            known = ", ".join(_CHANGES)
+            raise TaskSpecError(f"there is no variant '{name}'; there are: {known}")
+    same = f"label-by-{recipe.route.labels}"
+    return list(asked) or [name for name in _CHANGES if name != same]
+
+
+def run_variants(
+    loaded: LoadedRecipe,
+    overrides: Sequence[str],
+    names: Sequence[str],
+    registry: Registry,
+    console: Console,
+) -> list[Variant]:
+    """Run the recipe as it is and with each part switched off, up to the router.
+
+    A stage that the recipe's own run, or the first variant, has made alike is taken over.
+
+    Args:
+        loaded: The recipe, with the user's changes.
+        overrides: Those changes.
+        names: Variants; the whole recipe comes first in any case.
+        registry: The plugins.
+        console: Where progress is shown.
+
+    Raises:
+        TaskSpecError: As a run does.
+    """
+    runs, name = Path(loaded.recipe.runs), loaded.recipe.name
+    others = [runs / name, runs / f"{name}-{FULL}"]
+
+    def run(variant: str, changes: Sequence[str]) -> Variant:
+        said = escape(" ".join(changes))
+        console.print(f"\n[bold]{variant}[/bold] {said}", highlight=False)
+        settings = [*overrides, *changes, f"name={name}-{variant}"]
+        own = load_recipe(loaded.source, settings, registry)
+        count = [stage.name for stage in stages()].index(_LAST) + 1
+        context = run_stages(stages()[:count], own, registry, console, others)
+        # A context without the target that this one may have loaded.
+        return Variant(variant, tuple(changes), replace(context))
+
+    found = [run(FULL, ())]
+    for each in names:
+        found.append(run(each, _CHANGES[each](found[0].context)))
+    return found
