@@ -51,7 +51,7 @@ def calibrate(
     console.print(table)
     if not dry_run:
         write_tasks(bundle, [each.after for each in found])
-        console.print(f"written to {bundle}")
+        console.print(f"written to {bundle}", highlight=False, markup=False)
 
 
 _TOKENS = 32

@@ -176,9 +176,9 @@ def _show(found: Certificate, verifier: str, outcomes: list[Outcome], console: C
         planted.add_row(fault.fault, differing, p, rules, "caught" if fault.caught else "missed")
     console.print(planted)
     for where in [each for greedy in found.greedy for each in greedy.mismatches][:10]:
-        console.print(f"differs: {where}", highlight=False)
+        console.print(f"differs: {where}", highlight=False, markup=False)
     for outcome in failed:
-        console.print(f"{outcome.check.name}: {outcome.note}", highlight=False)
+        console.print(f"{outcome.check.name}: {outcome.note}", highlight=False, markup=False)
     console.print("certified" if found.passed and not failed else "not certified")
 
 

@@ -43,7 +43,9 @@ def report(
     if other is None:
         if out is not None:
             raise TaskSpecError("--out is for comparisons; a run's report goes into its folder")
-        console.print(f"report   {write_report(run)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"report   {write_report(run)}", highlight=False, markup=False, soft_wrap=True
+        )
         return
     from taskspec.pipeline.artifacts import write_atomically
     from taskspec.report.compare import compare
@@ -56,7 +58,7 @@ def report(
     for change in comparison.recipe:
         line = f"{change.what}: {change.first or '-'} -> {change.second or '-'}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\nreport   {path}", highlight=False, soft_wrap=True)
+    console.print(f"\nreport   {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(comparison: Comparison) -> Table:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from taskspec.corpus.examples import ALL_TASKS
@@ -129,7 +130,7 @@ def _by_task(rows: Sequence[ResultRow], tasks: Sequence[str]) -> Table:
     found = {(row.method, row.task): row for row in rows}
     for task in tasks:
         own = [found[method, task] for method in methods]
-        table.add_row(task, str(own[0].prompts), *(f"{row.speedup:.2f}x" for row in own))
+        table.add_row(escape(task), str(own[0].prompts), *(f"{row.speedup:.2f}x" for row in own))
     return table
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from taskspec.corpus.examples import ALL_TASKS
@@ -197,7 +198,7 @@ def render(results: Results, console: Console) -> None:
         _held_out_line(results),
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if not results.verifier.lossless:
         console.print(lossy_warning(results.verifier.name), style="bold red", soft_wrap=True)
 
@@ -237,7 +238,8 @@ def _task_table(results: Results) -> Table:
         row, vanilla = results.row("routed", task.task), results.row("vanilla", task.task)
         if row is not None:
             accuracy = _number(vanilla.draft_accuracy if vanilla is not None else None)
-            table.add_row(task.task, *_cells(row), accuracy, ", ".join(task.drafts))
+            drafts = escape(", ".join(task.drafts))
+            table.add_row(escape(task.task), *_cells(row), accuracy, drafts)
     return table
 
 

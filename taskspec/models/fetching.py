@@ -221,7 +221,7 @@ def _shown(label: str, total: int | None = None) -> Iterator[Callable[[int], Non
     console = Console(file=sys.stderr)
     if not console.is_terminal:
         size = f", {total / 1e6:.0f} MB" if total else ""
-        console.print(f"{label}{size}", highlight=False, soft_wrap=True)
+        console.print(f"{label}{size}", highlight=False, markup=False, soft_wrap=True)
         yield lambda done: None
         return
     columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]

@@ -47,13 +47,13 @@ def progress(console: Console, label: str, total: int, done: int = 0) -> Iterato
             yield lambda count: bar.advance(task, count)
         return
     finished, last = done, time.monotonic()
-    console.print(f"  {label}: {done}/{total}", highlight=False)
+    console.print(f"  {label}: {done}/{total}", highlight=False, markup=False)
 
     def advance(count: int) -> None:
         nonlocal finished, last
         finished += count
         if time.monotonic() - last > _SECONDS_BETWEEN_LINES and finished < total:
             last = time.monotonic()
-            console.print(f"  {label}: {finished}/{total}", highlight=False)
+            console.print(f"  {label}: {finished}/{total}", highlight=False, markup=False)
 
     yield advance

@@ -58,12 +58,12 @@ def run_recipe(loaded: LoadedRecipe, registry: Registry, console: Console) -> Ru
     console.print()
     render(results, console)
     report = write_report(context.folder)
-    console.print(f"\nresults  {context.folder / RESULTS}", highlight=False, soft_wrap=True)
-    console.print(f"report   {report}", highlight=False, soft_wrap=True)
-    console.print(f"bundle   {bundle}", highlight=False, soft_wrap=True)
-    console.print(
+    for line in (
+        "",
+        f"results  {context.folder / RESULTS}",
+        f"report   {report}",
+        f"bundle   {bundle}",
         f'next     taskspec generate {bundle} "Your prompt" --stats',
-        highlight=False,
-        soft_wrap=True,
-    )
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return context

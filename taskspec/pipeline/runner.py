@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from taskspec.errors import ArtifactError
 from taskspec.pipeline.artifacts import (
@@ -112,7 +113,7 @@ def _bring_up_to_date(
         assert done is not None
         note = f"{done.seconds:.0f} s"
     summary = (folder / SUMMARY).read_text(encoding="utf-8").strip()
-    line = f"[bold]{folder.name}[/bold] {summary} [dim]({note})[/dim]"
+    line = f"[bold]{folder.name}[/bold] {escape(summary)} [dim]({note})[/dim]"
     console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     hook.taskspec_stage_finished(stage=stage.name, folder=folder, skipped=skipped)
     return done.result

@@ -63,6 +63,7 @@ def teach(
     console.print(
         f"  {course.label}: {len(course.answers)} answers, {course.tokens:,} tokens",
         highlight=False,
+        markup=False,
     )
     report = fit(
         drafter,

@@ -44,8 +44,13 @@ def _no_assignment(full: RunContext) -> tuple[str, ...]:
     draft = next(iter([*trainable_drafts(full), *full.recipe.draft.pool]))
     single = assigned.baselines.get(SINGLE)
     length = full.recipe.assign.draft_lengths[0] if single is None else single.draft_length
-    lengths = f"assign.draft_lengths=[{length}]"
-    return f"assign.drafts=[{draft}]", lengths, "assign.margin=0"
+    return (
+        f"assign.drafts=[{draft}]",
+        f"assign.draft_lengths=[{length}]",
+        "assign.margin=0",
+        # Labels by speed would choose among the tasks' drafts after all.
+        "route.labels=task",
+    )
 
 
 # Shuffled tasks cannot be learnt from prompts: a router of them would abstain.
@@ -74,7 +79,7 @@ def variant_names(recipe: Recipe, asked: Sequence[str]) -> list[str]:
             known = ", ".join(_CHANGES)
             raise TaskSpecError(f"there is no variant '{name}'; there are: {known}")
     same = f"label-by-{recipe.route.labels}"
-    return list(asked) or [name for name in _CHANGES if name != same]
+    return list(dict.fromkeys(asked)) or [name for name in _CHANGES if name != same]
 
 
 def run_variants(

@@ -68,6 +68,12 @@ def test_results_survive_json() -> None:
     assert from_json(to_json(unlabelled)) == unlabelled
 
 
+def test_a_tasks_name_is_printed_as_it_is() -> None:
+    named = replace(RESULTS.tasks[0], task="[b]code")
+    rows = (PLAIN, ROUTED, replace(ON_CODE, task="[b]code"))
+    assert "[b]code" in printed(replace(RESULTS, rows=rows, tasks=(named,)))
+
+
 def test_json_has_every_promised_key() -> None:
     value = json.loads(to_json(RESULTS))
     assert value.keys() >= {"rows", "lossless", "clustering", "router", "environment"}

@@ -7,9 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.pipeline.artifacts import working_folder
+from taskspec.pipeline.bench_ablation import CommonPool
+from taskspec.pipeline.context import RunContext
+from taskspec.recipe.choice import PluginChoice
+from taskspec.recipe.loading import load_recipe
+from taskspec.registry import default_registry
+from taskspec.serving.pool import DraftEntry
 
 VARIANTS = ("no-routing", "no-assignment", "random-clusters", "label-by-speed")
 
@@ -28,6 +36,38 @@ def recipe(write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -
     return path.name
 
 
+def finished(place: Path, text: str) -> Path:
+    """A finished stage with one draft."""
+    with working_folder(place, "the same settings") as work:
+        (work / "small@task-0").mkdir()
+        (work / "small@task-0" / "weights").write_text(text)
+    return place
+
+
+def test_drafts_of_several_runs_are_one_where_their_runs_made_the_same(
+    recipe: str, tmp_path: Path
+) -> None:
+    registry = default_registry()
+    loaded = load_recipe(recipe, [], registry)
+    runs = {"full": "aligned", "no-routing": "aligned", "random-clusters": "otherwise"}
+    contexts, names = {}, {}
+    for run, text in runs.items():
+        folder = tmp_path / run
+        stage = {"align": finished(folder / "05-align", text)}
+        contexts[run] = RunContext(loaded, registry, folder, Console(quiet=True), stage)
+    pool = CommonPool(contexts["full"])
+    for run, context in contexts.items():
+        draft = context.stage_folders["align"] / "small@task-0"
+        small = DraftEntry("small@task-0", PluginChoice("causal-lm"), draft)
+        both = DraftEntry("both", PluginChoice("cascade"), draft, None, (small.name,))
+        names[run] = pool.add(run, context, [both, small])
+    assert names["full"] == names["no-routing"] == ["both", "small@task-0"]
+    assert names["random-clusters"] == ["both@random-clusters", "small@task-0@random-clusters"]
+    assert len(pool.entries) == 4
+    assert pool.entries["both@random-clusters"].members == ("small@task-0@random-clusters",)
+
+
+@pytest.mark.slow
 def test_every_variant_shares_what_it_can_and_all_are_timed_together(recipe: str) -> None:
     asked = [part for name in VARIANTS for part in ("--variant", name)]
     command = ("bench", "ablation", recipe, "runs=runs", "evaluate.repeats=1", *asked)

@@ -11,7 +11,7 @@ import pytest
 from taskspec.evaluation.table import Lossless, Results, VerifierUsed
 from taskspec.report.certificate import read_certificate
 from taskspec.report.compare import compare
-from taskspec.report.facts import RunFacts, Task
+from taskspec.report.facts import RouterLabels, RunFacts, Task
 from taskspec.report.page import mark, render_comparison, render_run
 from taskspec.report.wording import bytes_text, duration, headline
 
@@ -216,3 +216,13 @@ def test_sizes_and_times_are_for_people() -> None:
     assert [duration(s) for s in (1.25, 75, 150, 7260)] == [
         *("1.2 s", "75 s", "2 min 30 s", "2 h 01 min")
     ]
+
+
+def test_the_page_says_what_the_router_learnt_and_what_it_loses(facts: RunFacts) -> None:
+    text = " ".join(Page(render_run(facts)).text.split())
+    assert "learnt which way of decoding is fastest for a prompt" in text
+    assert "below a probability of 0.42 the fallback decodes" in text
+    assert "On 40 validation prompts" in text and "loses 2.1 % by speed, 9.0 %" in text
+    by_task = replace(facts, labels=RouterLabels("task", 1.0))
+    text = " ".join(Page(render_run(by_task)).text.split())
+    assert "learnt which task a prompt belongs to; it always abstains" in text
