@@ -79,6 +79,7 @@ def watch(
 
 
 def _table(tasks: tuple[TaskWatch, ...]) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("task", "draft")
@@ -86,8 +87,8 @@ def _table(tasks: tuple[TaskWatch, ...]) -> Table:
         table.add_column(name, justify="right")
     for each in tasks:
         table.add_row(
-            each.task,
-            each.draft or "plain",
+            escape(each.task),
+            escape(each.draft or "plain"),
             str(each.answers),
             _share(each.unknown),
             _number(each.promised),

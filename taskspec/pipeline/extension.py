@@ -146,6 +146,8 @@ def _check_kept(before: Recipe, after: Recipe) -> None:
         f"align.{name}": (getattr(before.align, name), getattr(after.align, name))
         for name in _ALIGNMENT
     }
+    # It says which new prompts are unknown.
+    pairs["route.encoder"] = before.route.encoder, after.route.encoder
     changed = [name for name, (one, other) in pairs.items() if one != other]
     if changed:
         raise TaskSpecError(
