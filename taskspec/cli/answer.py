@@ -22,6 +22,12 @@ def answer(
         float | None, typer.Option(min=0, help="0 is greedy; default: the recipe's.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
+    watch: Annotated[
+        Path | None, typer.Option(help="Log for `taskspec watch`; a line per answer is added.")
+    ] = None,
+    watch_prompts: Annotated[
+        bool, typer.Option("--watch-prompts", help="Keep prompts in it, for `taskspec extend`.")
+    ] = False,
 ) -> None:
     """Answer every prompt of a file, several at a time, each with its task's draft.
 
@@ -31,6 +37,8 @@ def answer(
     Examples:
 
         taskspec answer runs/quickstart/bundle prompts.jsonl answers.jsonl --batch-size 16
+
+        taskspec answer runs/quickstart/bundle prompts.jsonl answers.jsonl --watch log.jsonl
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -39,6 +47,7 @@ def answer(
     from taskspec.evaluation.table import lossy_warning
     from taskspec.interfaces import Sampling
     from taskspec.registry import default_registry
+    from taskspec.serving.answer_log import AnswerLog, describe_answer
     from taskspec.serving.batches import answer_all
     from taskspec.serving.bundle import load_bundle
 
@@ -51,16 +60,20 @@ def answer(
     if not missing:
         return
     loaded = load_bundle(bundle, default_registry())
-    sampling = None
+    sampling, decode = None, loaded.manifest.decode
     if temperature is not None:
-        decode = loaded.manifest.decode
         sampling = Sampling(temperature, decode["top_k"], decode["top_p"])
+    log = None if watch is None else AnswerLog(watch, watch_prompts)
+    asked = {each.id: each.messages for each in missing}
+    used = decode["temperature"] if temperature is None else temperature
     with out.open("a", encoding="utf-8") as file, Progress(console=console) as progress:
         bar = progress.add_task("answering", total=len(missing))
 
         def write(name: str, given: Answer) -> None:
             file.write(json.dumps(_row(name, given)) + "\n")
             file.flush()
+            if log is not None:
+                log.add(describe_answer(given, loaded.pool, used), asked[name])
             progress.advance(bar)
 
         answer_all(loaded, missing, max_new_tokens, batch_size, sampling, seed, write)

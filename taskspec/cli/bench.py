@@ -10,6 +10,7 @@ import typer
 from taskspec.cli.bench_ablation import ablation
 from taskspec.cli.bench_corpus import corpus
 from taskspec.cli.bench_decode import decode
+from taskspec.cli.bench_leave_one_out import leave_one_out
 
 if TYPE_CHECKING:
     from taskspec.evaluation.bench_train import TrainBench
@@ -18,6 +19,7 @@ bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
 bench.command()(decode)
 bench.command()(corpus)
 bench.command()(ablation)
+bench.command()(leave_one_out)
 
 
 @bench.command()

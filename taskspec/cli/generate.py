@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from taskspec.serving.bundle import Answer
+    from taskspec.serving.routing import Route
 
 
 def generate(
@@ -24,6 +25,12 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
     stats: Annotated[bool, typer.Option("--stats", help="Show how it was decoded.")] = False,
+    watch: Annotated[
+        Path | None, typer.Option(help="Log for `taskspec watch`; a line is added.")
+    ] = None,
+    watch_prompts: Annotated[
+        bool, typer.Option("--watch-prompts", help="Keep the prompt in it, for `taskspec extend`.")
+    ] = False,
     target: Annotated[
         str | None, typer.Option(help="Where to take the target from; must be the same weights.")
     ] = None,
@@ -41,6 +48,7 @@ def generate(
     from taskspec.evaluation.table import lossy_warning
     from taskspec.interfaces import Sampling
     from taskspec.registry import default_registry
+    from taskspec.serving.answer_log import AnswerLog, describe_answer
     from taskspec.serving.bundle import load_bundle
     from taskspec.serving.correcting import correction_config, measure_correction
 
@@ -48,9 +56,8 @@ def generate(
     if not text.strip():
         raise DecodingError("the prompt is empty; give it as an argument or on standard input")
     loaded = load_bundle(bundle, default_registry(), target)
-    sampling = None
+    sampling, decode = None, loaded.manifest.decode
     if temperature is not None:
-        decode = loaded.manifest.decode
         sampling = Sampling(temperature, decode["top_k"], decode["top_p"])
 
     def show(piece: str) -> None:
@@ -64,6 +71,9 @@ def generate(
         correction = measure_correction(loaded, replace(typical, draft=None))
     answer = loaded.answer(messages, max_new_tokens, sampling, seed, show, correction)
     sys.stdout.write("\n")
+    if watch is not None:
+        used = decode["temperature"] if temperature is None else temperature
+        AnswerLog(watch, watch_prompts).add(describe_answer(answer, loaded.pool, used), messages)
     verifier = loaded.engine.verifier
     if not verifier.lossless:
         typer.secho(lossy_warning(verifier.name), err=True, fg="red", bold=True)
@@ -90,6 +100,7 @@ def _describe(answer: Answer, asked: str) -> str:
     drafts = len(served) - (None in served)
     lines = [
         f"{asked:<18}{routed} (probability {route.probability:.2f})",
+        *_distance(route),
         f"draft             {draft}",
         f"steps             {len(steps)}"
         + (f" ({plain} plain)" if 0 < plain < len(steps) else "")
@@ -101,3 +112,10 @@ def _describe(answer: Answer, asked: str) -> str:
         "(routing and prefill included)",
     ]
     return "\n".join(lines)
+
+
+def _distance(route: Route) -> list[str]:
+    if route.distance is None:
+        return []
+    kept = "unknown: farther than known prompts" if route.unknown else "known prompts keep to 1"
+    return [f"distance          {route.distance:.2f} ({kept})"]

@@ -20,6 +20,7 @@ from taskspec.cli.bench import bench
 from taskspec.cli.calibrate import calibrate
 from taskspec.cli.certify import certify
 from taskspec.cli.check_plugin import check_plugin
+from taskspec.cli.extend import extend
 from taskspec.cli.generate import generate
 from taskspec.cli.models import models
 from taskspec.cli.new_plugin import new_plugin
@@ -28,6 +29,7 @@ from taskspec.cli.recipes import copy, recipes
 from taskspec.cli.report import report
 from taskspec.cli.run import run
 from taskspec.cli.validate import validate
+from taskspec.cli.watch import watch
 from taskspec.errors import TaskSpecError, Terminated
 
 _USERS_MISTAKE = 2
@@ -128,6 +130,8 @@ COMMANDS = (
     report,
     generate,
     answer,
+    watch,
+    extend,
     calibrate,
     certify,
 )

@@ -31,10 +31,7 @@ def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int)
     Raises:
         CorpusError: When a split would be too small to work with.
     """
-    split = [
-        example if example.split else replace(example, split=_draw(example.id, config, seed))
-        for example in examples
-    ]
+    split = with_splits(examples, config, seed)
     counts = Counter(example.split for example in split)
     if any(counts[name] < least for name, least in _LEAST.items()):
         raise CorpusError(_too_few(config, counts))
@@ -43,6 +40,14 @@ def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int)
     train = [example.id for example in split if example.split == "train"]
     kept = set(sorted(train, key=lambda name: _place("limit", name, seed))[: config.limit])
     return [example for example in split if example.split != "train" or example.id in kept]
+
+
+def with_splits(examples: Sequence[Example], config: CorpusConfig, seed: int) -> list[Example]:
+    """Give every prompt a split, whatever their numbers are."""
+    return [
+        example if example.split else replace(example, split=_draw(example.id, config, seed))
+        for example in examples
+    ]
 
 
 def _draw(name: str, config: CorpusConfig, seed: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,15 @@ class StepRecord:
     drafted: int
     accepted: int
     emitted: int
+
+
+def first_tokens(steps: Iterable[StepRecord]) -> tuple[int, int]:
+    """Steps that drafted, and those of them whose first drafted token stood.
+
+    Their ratio is u_1 whatever the draft length, and the end of an answer takes nothing from it.
+    """
+    accepted = [step.accepted for step in steps if step.drafted]
+    return len(accepted), sum(each > 0 for each in accepted)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Align(Stage):
         align = context.recipe.align
         if not align.enabled:
             return "left out: drafts stay as they were built"
-        first, then = plan_jobs(context, folder)
+        first, then = self.plan(context, folder)
         lines = self._do(context, folder, first)
         if searches(context):
             lines += self._search(context, folder, then)
@@ -80,6 +80,10 @@ class Align(Stage):
         if context.writes:
             lines += list(_build_corpus_drafts(context, folder))
         return "; ".join(lines) or "no draft in the pool learns"
+
+    def plan(self, context: RunContext, folder: Path) -> tuple[list[Job], list[Job]]:
+        """The jobs on all tasks' prompts, and those that go on from them."""
+        return plan_jobs(context, folder)
 
     def _do(self, context: RunContext, folder: Path, jobs: Sequence[Job]) -> list[str]:
         settings = self.settings(context)

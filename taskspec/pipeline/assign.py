@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from taskspec.decoding.cost import TargetCost
 from taskspec.errors import ArtifactError
 from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.artifacts import read_json, write_json
-from taskspec.pipeline.choosing import within_memory
+from taskspec.pipeline.choosing import TimedDraft, within_memory
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.draft_bench import Candidate, DraftBench
 from taskspec.pipeline.entries import all_entries
@@ -21,7 +21,7 @@ from taskspec.pipeline.stage import Stage
 from taskspec.serving.pool import DraftEntry, with_members
 from taskspec.serving.routing import Assignment, read_assignment
 
-_FILE = "assignment.json"
+ASSIGNMENT = "assignment.json"
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,7 @@ class Assign(Stage):
         """Write `assignment.json`: the choice and its evidence."""
         bench = DraftBench(context)
         tasks = load_tasks(context.stage_folders["partition"])
-        total = sum(len(bench.prompts[label]) for label in range(len(tasks.names)))
-        considered: list[list[Candidate]] = []
-        with progress(context.console, "measuring drafts", total) as advance:
-            for label in range(len(tasks.names)):
-                considered.append(bench.candidates(label))
-                advance(len(bench.prompts[label]))
+        considered = consider(context, bench, range(len(tasks.names)))
         baselines = bench.baselines()
         single = baselines.get(SINGLE) if context.recipe.route.fallback == SINGLE else None
         best, kept = within_memory(
@@ -100,18 +95,17 @@ class Assign(Stage):
             None if single is None else single.draft,
             context.recipe.assign.max_memory,
         )
-        chosen = []
-        for label, (name, draft) in enumerate(zip(tasks.names, best, strict=True)):
-            if draft is None:
-                chosen.append(Assignment(name, None, 0))
-                continue
-            k = next(c.draft_length for c in considered[label] if c.draft == draft.name)
-            chosen.append(Assignment(name, draft.name, k, bench.curves[draft.name, label]))
+        chosen = [
+            assignment_of(bench, label, name, draft, candidates)
+            for (label, name), draft, candidates in zip(
+                enumerate(tasks.names), best, considered, strict=True
+            )
+        ]
         fallback = Assignment("fallback", None, 0)
         if single is not None and kept is not None:
             fallback = replace(single, task="fallback")
         write_json(
-            folder / _FILE,
+            folder / ASSIGNMENT,
             {
                 "tasks": [asdict(assignment) for assignment in chosen],
                 "baselines": {name: asdict(each) for name, each in baselines.items()},
@@ -122,10 +116,39 @@ class Assign(Stage):
                 "draft_seconds": bench.draft_seconds,
             },
         )
-        return "; ".join(_describe(assignment) for assignment in chosen)
+        return "; ".join(describe(assignment) for assignment in chosen)
 
 
-def _describe(assignment: Assignment) -> str:
+def consider(
+    context: RunContext, bench: DraftBench, labels: Sequence[int]
+) -> list[list[Candidate]]:
+    """Every draft considered for each of some tasks, measured."""
+    considered: list[list[Candidate]] = []
+    total = sum(len(bench.prompts[label]) for label in labels)
+    with progress(context.console, "measuring drafts", total) as advance:
+        for label in labels:
+            considered.append(bench.candidates(label))
+            advance(len(bench.prompts[label]))
+    return considered
+
+
+def assignment_of(
+    bench: DraftBench,
+    label: int,
+    name: str,
+    draft: TimedDraft | None,
+    considered: Sequence[Candidate],
+) -> Assignment:
+    """The assignment of a task to the draft chosen for it; None is plain decoding."""
+    if draft is None:
+        return Assignment(name, None, 0)
+    k = next(each.draft_length for each in considered if each.draft == draft.name)
+    curve, trials = (each[draft.name, label] for each in (bench.curves, bench.trials))
+    return Assignment(name, draft.name, k, curve, trials)
+
+
+def describe(assignment: Assignment) -> str:
+    """An assignment in a few words."""
     if assignment.draft is None:
         return f"{assignment.task} -> plain decoding"
     return f"{assignment.task} -> {assignment.draft}, k={assignment.draft_length}"
@@ -133,7 +156,7 @@ def _describe(assignment: Assignment) -> str:
 
 def load_assignment(folder: Path) -> Assigned:
     """The assignment, from the stage's folder."""
-    value = read_json(folder / _FILE)
+    value = read_json(folder / ASSIGNMENT)
     return Assigned(
         tuple(read_assignment(each) for each in value["tasks"]),
         {name: read_assignment(each) for name, each in value["baselines"].items()},
@@ -147,10 +170,10 @@ def load_costs(folder: Path) -> Costs:
     Raises:
         ArtifactError: When an older version made it, which did not keep them all.
     """
-    value = read_json(folder / _FILE)
+    value = read_json(folder / ASSIGNMENT)
     if "draft_seconds" not in value:
         raise ArtifactError(
-            f"{folder / _FILE} does not say what drafts cost, as an older version made it; "
+            f"{folder / ASSIGNMENT} does not say what drafts cost, as an older version made it; "
             f"remove {folder} and run the recipe again"
         )
     target = TargetCost(tuple(value["target_pass_seconds"]))

@@ -13,6 +13,7 @@ from taskspec.pipeline.entries import all_entries
 from taskspec.pipeline.routes import load_routes
 from taskspec.pipeline.stage import Stage
 from taskspec.serving.bundle import BundleManifest, write_manifest
+from taskspec.serving.known import KNOWN
 from taskspec.serving.pool import DraftEntry, with_members
 
 
@@ -34,6 +35,7 @@ class Bundle(Stage):
             "target": plain(recipe.target),
             "decode": plain(recipe.decode),
             "threshold": recipe.route.fixed_threshold,
+            **({"quarantine": True} if recipe.route.quarantine else {}),
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
@@ -46,6 +48,8 @@ class Bundle(Stage):
         route_folder = context.stage_folders["route"]
         for part in ("router", "encoder"):
             shutil.copytree(route_folder / part, folder / part, dirs_exist_ok=True)
+        if (route_folder / KNOWN).is_file():
+            shutil.copy(route_folder / KNOWN, folder / KNOWN)
         entries = [_copy(entry, folder / "drafts") for entry in wanted]
         recipe = context.recipe
         write_manifest(

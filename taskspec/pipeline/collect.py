@@ -32,7 +32,7 @@ from taskspec.training.teacher import top_tokens
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-EXAMPLES = "examples.json"
+EXAMPLES, ANSWERS, FREE = "examples.json", "answers", "free"
 _SHARD_BATCHES = 4
 _ACCOUNTING = "accounting.json"
 
@@ -67,8 +67,11 @@ class Collect(Stage):
         _check_drafts(context)
         requests = self._requests(context, examples)
         answer = _ask if recipe.collect.endpoint.url else _answer
-        answers = answer(context, folder, "answers", requests, "answering prompts")
-        free = answer(context, folder, "free", self._free_requests(context), "sampling free text")
+        answers, shards = self.answered(context, folder)
+        known = {each.id for each in answers}
+        requests = [request for request in requests if request.id not in known]
+        answers = [*answers, *answer(context, folder, shards, requests, "answering prompts")]
+        free = answer(context, folder, FREE, self._free_requests(context), "sampling free text")
         answered = {each.id for each in answers}
         examples = [each for each in examples if each.split == "test" or each.id in answered]
         write_json(folder / EXAMPLES, [_as_json(example) for example in examples])
@@ -80,6 +83,10 @@ class Collect(Stage):
             f"{sum(len(text.answer_ids) for text in free):,} tokens of free text"
             f"{_asked(folder)}"
         )
+
+    def answered(self, context: RunContext, folder: Path) -> tuple[list[StoredAnswer], str]:
+        """Answers that are there before the target is asked, and how to call files of others."""
+        return [], ANSWERS
 
     def _requests(self, context: RunContext, examples: Sequence[Example]) -> list[Request]:
         """Requests for training and validation prompts, shortest first within each shard's reach.
@@ -291,7 +298,7 @@ def load_examples(folder: Path) -> list[Example]:
     ]
 
 
-def load_answers(folder: Path, name: str = "answers") -> dict[str, StoredAnswer]:
+def load_answers(folder: Path, name: str = ANSWERS) -> dict[str, StoredAnswer]:
     """Stored answers (or `free` text) by prompt id, from the stage's folder."""
     return {
         answer.id: answer

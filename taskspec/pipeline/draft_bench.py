@@ -17,7 +17,7 @@ from taskspec.decoding.cost import (
     measure_draft,
     measure_target,
 )
-from taskspec.decoding.records import Request
+from taskspec.decoding.records import Request, first_tokens
 from taskspec.evaluation.statistics import Interval, Speeds
 from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.choosing import Comparison, TimedDraft
@@ -83,6 +83,7 @@ class DraftBench:
         self.cost: TargetCost = measure_target(self.engine.model, sample, self.longest + 1)
         self.overhead = measure_overhead(self.engine, self.prompts[0][0], self.cost)
         self.curves: dict[tuple[str, int], AcceptanceCurve | None] = {}
+        self.trials: dict[tuple[str, int], tuple[tuple[int, int], ...]] = {}
         self.draft_seconds: dict[str, float] = {}
         self.entries = entries
         self.comparisons: list[Comparison] = []
@@ -117,6 +118,7 @@ class DraftBench:
             for label in missing:
                 own = {request.id: steps[request.id] for request in self.prompts[label]}
                 self.curves[draft, label] = acceptance_curve(own, self.longest)
+                self.trials[draft, label] = tuple(first_tokens(each) for each in own.values())
         found = (self.curves[draft, label] for label in labels)
         return [each for each in found if each is not None]
 
@@ -233,7 +235,9 @@ class DraftBench:
             best = self.best_length(entry.name, labels)
             if best is not None:
                 curve = mean_curve(self._curves(entry.name, labels))
-                found[method] = Assignment(method, best.draft, best.draft_length, curve)
+                trials = [each for label in labels for each in self.trials[entry.name, label]]
+                chosen = best.draft, best.draft_length, curve, tuple(trials)
+                found[method] = Assignment(method, *chosen)
         return found
 
 

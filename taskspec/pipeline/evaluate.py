@@ -57,6 +57,7 @@ class Evaluate(Stage):
             "evaluate": plain(recipe.evaluate),
             "decode": plain(recipe.decode),
             "threshold": recipe.route.fixed_threshold,
+            **({"quarantine": True} if recipe.route.quarantine else {}),
             "threads": recipe.threads,
             "seed": recipe.seed,
         }

@@ -20,7 +20,7 @@ from taskspec.pipeline.encode import known_examples, load_vectors, partition_tex
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.plugins import make_plugin
 
-_FILE = "tasks.json"
+TASKS = "tasks.json"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Partition(Stage):
         (folder / "partitioner").mkdir(exist_ok=True)
         partitioner.save(folder / "partitioner")
         found = {e.id: int(label) for e, label in zip(examples, labels, strict=True)}
-        write_json(folder / _FILE, {"names": list(names), "labels": found})
+        write_json(folder / TASKS, {"names": list(names), "labels": found})
         sizes = [f"{name} ({int((labels[train] == i).sum())})" for i, name in enumerate(names)]
         return f"{len(names)} tasks: {', '.join(sizes)}; {noise} prompts were noise"
 
@@ -142,7 +142,7 @@ def shuffle_labels(
 
 def load_tasks(folder: Path) -> Tasks:
     """The tasks, from the stage's folder."""
-    value = read_json(folder / _FILE)
+    value = read_json(folder / TASKS)
     return Tasks(tuple(value["names"]), value["labels"])
 
 

@@ -14,6 +14,7 @@ from taskspec.interfaces import Encoder, Router
 from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
+from taskspec.pipeline.knowing import write_known
 from taskspec.pipeline.partition import Tasks, load_tasks
 from taskspec.pipeline.routes import Routes, write_routes
 from taskspec.pipeline.speed_routes import learn_by_speed
@@ -60,7 +61,8 @@ class Route(Stage):
         """Write `encoder/`, `router/` and, of validation prompts, `routing.jsonl`.
 
         Where speed is measured, `route.json` says what the router decides between, from what
-        probability on, and how its choices compare.
+        probability on, and how its choices compare. `known.safetensors` says how far from the tasks
+        known prompts lie.
         """
         tasks = load_tasks(context.stage_folders["partition"])
         examples = [e for e in known_examples(context) if tasks.labels[e.id] >= 0]
@@ -89,6 +91,7 @@ class Route(Stage):
         for name, part in (("encoder", encoder), ("router", router)):
             (folder / name).mkdir(exist_ok=True)
             part.save(folder / name)
+        write_known(folder, encoder, examples, tasks)
         if routed:
             write_atomically(folder / ROUTING, to_json(routed))
         return f"{router.name} on {encoder.name}; {said or _accuracy(routed)}"

@@ -70,7 +70,9 @@ def speed_classes(tasks: Sequence[Assignment]) -> tuple[Assignment, ...]:
     for (draft, length), own in ways.items():
         curves = [each.curve for each in own if each.curve is not None]
         name = PLAINLY if draft is None else f"{draft}, k={length}"
-        classes.append(Assignment(name, draft, length, mean_curve(curves) if curves else None))
+        trials = tuple(trial for each in own for trial in each.trials)
+        curve = mean_curve(curves) if curves else None
+        classes.append(Assignment(name, draft, length, curve, trials))
     return tuple(classes)
 
 

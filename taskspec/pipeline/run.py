@@ -13,6 +13,13 @@ from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.draft import Draft
 from taskspec.pipeline.encode import Encode
 from taskspec.pipeline.evaluate import RESULTS, Evaluate, load_results
+from taskspec.pipeline.extended import (
+    ExtendedAlign,
+    ExtendedAssign,
+    ExtendedCollect,
+    ExtendedDraft,
+)
+from taskspec.pipeline.extended_partition import ExtendedPartition
 from taskspec.pipeline.partition import Partition
 from taskspec.pipeline.report import write_report
 from taskspec.pipeline.route import Route
@@ -23,31 +30,29 @@ from taskspec.registry import Registry
 from taskspec.training.strategies import check_launch
 
 
-def stages() -> tuple[Stage, ...]:
-    """The stages, in the order of the data."""
-    return (
-        Collect(),
-        Encode(),
-        Partition(),
-        Draft(),
-        Align(),
-        Assign(),
-        Route(),
-        Evaluate(),
-        Bundle(),
-    )
+def stages(extends: str | None = None) -> tuple[Stage, ...]:
+    """The stages, in the order of the data.
+
+    Args:
+        extends: The recipe's: some stages go on from that run's. Names and places are the same.
+    """
+    if extends is None:
+        own: tuple[Stage, ...] = (Partition(), Draft(), Align(), Assign())
+        return (Collect(), Encode(), *own, Route(), Evaluate(), Bundle())
+    own = (ExtendedPartition(), ExtendedDraft(), ExtendedAlign(), ExtendedAssign())
+    return (ExtendedCollect(), Encode(), *own, Route(), Evaluate(), Bundle())
 
 
 def follow_recipe(loaded: LoadedRecipe, registry: Registry) -> None:
     """Take part in a run as one of the processes that do not lead it."""
     check_launch(loaded.recipe.align.trainer)
-    follow_run(stages(), loaded, registry)
+    follow_run(stages(loaded.recipe.extends), loaded, registry)
 
 
 def run_recipe(loaded: LoadedRecipe, registry: Registry, console: Console) -> RunContext:
     """Run a recipe's stages and write its report and show the table and what to do next."""
     check_launch(loaded.recipe.align.trainer)
-    context = run_stages(stages(), loaded, registry, console)
+    context = run_stages(stages(loaded.recipe.extends), loaded, registry, console)
     results = load_results(context.stage_folders["evaluate"])
     bundle = context.stage_folders["bundle"]
     console.print()

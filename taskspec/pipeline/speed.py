@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Generation, Request, StepRecord
 
@@ -23,10 +24,12 @@ class Timed:
     generation: Generation
 
 
-def decode_timed(engine: Engine, prepare: Callable[[], Request]) -> Timed:
+def decode_timed(
+    engine: Engine, prepare: Callable[[], Request], correction: Correction | None = None
+) -> Timed:
     """Decode one request at batch 1; `prepare` (routing, say) is inside the clock."""
     started = time.perf_counter()
-    generation = engine.generate([prepare()])[0]
+    generation = engine.generate([prepare()], correction=correction)[0]
     return Timed(time.perf_counter() - started, generation)
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from rich.console import Console
 
 from taskspec.corpus.answers import is_looping
+from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
 from taskspec.evaluation.matrix import Matrix, Timing
@@ -151,6 +152,7 @@ def time_ways(
     prompts: Sequence[TimedPrompt],
     repeats: int,
     wanted: Callable[[str, int, Sequence[Timing]], Sequence[str]] | None = None,
+    corrections: Mapping[str, Correction] | None = None,
 ) -> list[Timing]:
     """Time ways of answering on the same prompts, at batch 1, in rotated order.
 
@@ -164,7 +166,9 @@ def time_ways(
         repeats: Rounds over all prompts.
         wanted: Names to time, given a prompt's id, the repeat and the prompt's timings so far;
             None times all ways in every repeat.
+        corrections: What replaces drafts that fall short, for ways that have that.
     """
+    corrections = corrections or {}
     timings = [] if path is None else _go_on_from(path)
     done = {(timing.prompt, timing.repeat) for timing in timings}
 
@@ -175,7 +179,9 @@ def time_ways(
             choices.append(ways[method](prompt.text))
             return replace(prompt.request, draft=choices[0])
 
-        timed = decode_timed(engine, prepare)
+        correction = corrections.get(method)
+        timed = decode_timed(engine, prepare, correction)
+        length = 0 if choices[0] is None else choices[0].draft_length
         return Timing(
             prompt.request.id,
             method,
@@ -183,7 +189,7 @@ def time_ways(
             timed.seconds,
             len(timed.generation.tokens),
             timed.generation.steps,
-            0 if choices[0] is None else choices[0].draft_length,
+            length if correction is None else None,
             is_looping(timed.generation.tokens),
         )
 

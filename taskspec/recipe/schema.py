@@ -256,6 +256,8 @@ class RouteConfig(PluginChoice):
         threshold: Below this probability the router abstains and the fallback decodes; at 1 it
             always abstains. `auto` takes what is fastest on validation prompts.
         fallback: `single` (the draft aligned on all data) or `plain`.
+        quarantine: The fallback also decodes prompts that lie farther from every task's than 99 %
+            of validation prompts do, in the encoder's vectors.
     """
 
     use: str = "logistic"
@@ -264,6 +266,7 @@ class RouteConfig(PluginChoice):
     speed_prompts: int = 24
     threshold: float | int | str = 0.5
     fallback: str = "single"
+    quarantine: bool = False
 
     def __post_init__(self) -> None:
         one_of("labels", self.labels, ("task", "speed"))
@@ -366,6 +369,8 @@ class Recipe:
         runs: Folder that holds run folders, relative to the working directory.
         seed: Source of all randomness.
         threads: CPU threads of torch; null leaves torch's own choice.
+        extends: Folder of a finished run whose tasks, drafts and assignments are kept, so that only
+            prompts unknown to it are made new tasks of; `taskspec extend` writes such recipes.
     """
 
     name: str = MISSING
@@ -383,6 +388,7 @@ class Recipe:
     runs: str = "runs"
     seed: int = 0
     threads: int | None = None
+    extends: str | None = None
 
     def __post_init__(self) -> None:
         if not self.runs:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from taskspec.decoding.cost import AcceptanceCurve
+from taskspec.errors import ArtifactError
 from taskspec.interfaces import Encoder, Router
 from taskspec.recipe.plugins import make_plugin_options
 from taskspec.recipe.schema import RouteConfig
 from taskspec.registry import Registry
+from taskspec.serving.known import KnownPrompts, load_known
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,15 @@ class Assignment:
         draft_length: Tokens drafted per step; 0 for plain decoding.
         curve: What the draft brought on the task's validation prompts, from which
             `taskspec calibrate` chooses the length anew; None where that is not known.
+        trials: Of each of these prompts, steps that drafted, and those of them whose first drafted
+            token stood: how often that happens does not depend on the length.
     """
 
     task: str
     draft: str | None
     draft_length: int
     curve: AcceptanceCurve | None = None
+    trials: tuple[tuple[int, int], ...] = ()
 
 
 def read_assignment(value: Mapping[str, Any]) -> Assignment:
@@ -38,7 +43,8 @@ def read_assignment(value: Mapping[str, Any]) -> Assignment:
     curve = value.get("curve")
     if curve is not None:
         curve = AcceptanceCurve(**{name: tuple(each) for name, each in curve.items()})
-    return Assignment(value["task"], value["draft"], value["draft_length"], curve)
+    trials = tuple((tries, stood) for tries, stood in value.get("trials", ()))
+    return Assignment(value["task"], value["draft"], value["draft_length"], curve, trials)
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,20 @@ class Route:
             learnt what is fastest, one of the ways to decode; None when it abstained.
         probability: The router's probability for the likeliest class.
         seconds: Time that encoding and routing took.
+        distance: From the nearest task's prompts, known ones keeping to 1; None where that was
+            not measured.
     """
 
     assignment: Assignment
     label: int | None
     probability: float
     seconds: float
+    distance: float | None = None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the prompt lies farther from every task than known prompts do."""
+        return self.distance is not None and self.distance > 1
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,8 @@ class PromptRouter:
         assignments: One per class of the router.
         fallback: Used when the router abstains.
         threshold: Least probability of the likeliest class; at 1 it always abstains.
+        known: Measures how far a prompt lies from known ones; None leaves that out.
+        quarantine: Whether the fallback answers prompts that lie too far.
     """
 
     encoder: Encoder
@@ -76,6 +92,8 @@ class PromptRouter:
     assignments: Sequence[Assignment]
     fallback: Assignment
     threshold: float
+    known: KnownPrompts | None = None
+    quarantine: bool = False
 
     def route(self, text: str) -> Route:
         """Choose the draft for a prompt's text."""
@@ -87,12 +105,22 @@ class PromptRouter:
         known = self.router.reads_text or bool(inputs.any())
         # A sure router's probability may round to 1.
         certain = known and self.threshold < 1 and bool(probabilities[label] >= self.threshold)
+        distance = self._distance(text, inputs)
+        if self.quarantine and distance is not None and distance > 1:
+            certain = False
         return Route(
             assignment=self.assignments[label] if certain else self.fallback,
             label=label if certain else None,
             probability=float(probabilities[label]),
             seconds=time.perf_counter() - started,
+            distance=distance,
         )
+
+    def _distance(self, text: str, inputs: Any) -> float | None:
+        if self.known is None:
+            return None
+        vectors = self.encoder.encode([text]) if self.router.reads_text else inputs
+        return float(self.known.distances(vectors)[0])
 
 
 def router_inputs(router: Router, encoder: Encoder, texts: Sequence[str]) -> Any:
@@ -110,6 +138,9 @@ def load_prompt_router(
 ) -> PromptRouter:
     """Load a trained router and its encoder from `folder/router` and `folder/encoder`.
 
+    Distances from known prompts are measured where they cost no encoding of their own, and where
+    the recipe asks for quarantine.
+
     Args:
         folder: What the route stage wrote, or a bundle.
         config: Names router and encoder, with their options.
@@ -117,16 +148,28 @@ def load_prompt_router(
         assignments: One per class of the router.
         fallback: Used when the router abstains.
         threshold: Below this probability it does.
+
+    Raises:
+        ArtifactError: When it does, and no distances were measured when the router was trained.
     """
     encoder_class = registry.get("encoder", config.encoder.use)
     router_class = registry.get("router", config.use)
     assert issubclass(encoder_class, Encoder) and issubclass(router_class, Router)
     encoder_options = make_plugin_options(registry, "encoder", config.encoder)
     router_options = make_plugin_options(registry, "router", config)
+    known = None if router_class.reads_text and not config.quarantine else load_known(folder)
+    if config.quarantine and known is None:
+        raise ArtifactError(
+            f"{folder} does not say how far from known prompts others lie: it is older than "
+            "route.quarantine, which needs that, or its encoder's vectors do not tell; remove its "
+            "router's stage and run the recipe again, or set route.quarantine to false"
+        )
     return PromptRouter(
         encoder=encoder_class.load(folder / "encoder", encoder_options),
         router=router_class.load(folder / "router", router_options),
         assignments=assignments,
         fallback=fallback,
         threshold=threshold,
+        known=known,
+        quarantine=config.quarantine,
     )

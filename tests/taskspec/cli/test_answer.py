@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from taskspec.cli.main import app
 from taskspec.corpus.readers import read_examples
 from taskspec.registry import default_registry
+from taskspec.serving.answer_log import read_log
 from taskspec.serving.bundle import load_bundle
 
 
@@ -40,8 +41,17 @@ def rows(path: str) -> dict[str, Any]:
 
 def test_answers_are_those_of_one_prompt_at_a_time_and_runs_go_on(bundle: Path) -> None:
     common = ("answer", str(bundle), "asked.jsonl")
-    invoke(*common, "out.jsonl", "--max-new-tokens", "9", "--batch-size", "3")
+    watched = ("--watch", "log.jsonl", "--watch-prompts")
+    invoke(*common, "out.jsonl", "--max-new-tokens", "9", "--batch-size", "3", *watched)
     found = rows("out.jsonl")
+    log = read_log(Path("log.jsonl"))
+    assert sorted(each.assigned for each in log) == sorted(each["task"] for each in found.values())
+    assert all(each.passes and each.unknown is False for each in log)
+    assert len(read_examples(Path("log.jsonl"))) == 7
+    prompt = ("generate", str(bundle), "w3 w4 w5", "--max-new-tokens", "5", "--watch", "log.jsonl")
+    invoke(*prompt)
+    assert "messages" not in Path("log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    assert "no task drifted; no new task (8 answers)" in invoke("watch", str(bundle), "log.jsonl")
     loaded = load_bundle(bundle, default_registry())
     for each in read_examples(Path("asked.jsonl")):
         alone = loaded.answer(each.messages, 9)

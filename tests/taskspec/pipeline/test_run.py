@@ -67,6 +67,8 @@ def test_a_run_ends_with_table_and_bundle(write_recipe: Callable[..., Path], ali
     assert "".join(pieces) == answer.text
     assert answer.route.assignment.task == bundle.manifest.tasks[answer.route.label or 0].task
     assert answer.generation.steps
+    assert answer.route.distance is not None and not answer.route.unknown
+    assert all(len(task.trials) == 2 for task in bundle.manifest.tasks if task.draft is not None)
 
 
 def test_a_finished_run_is_not_done_again(write_recipe: Callable[..., Path]) -> None:

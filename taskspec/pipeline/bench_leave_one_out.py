@@ -1,0 +1,150 @@
+"""What prompts of a task get from a bundle that was made without it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from taskspec.decoding.correction import Correction
+from taskspec.decoding.records import Request
+from taskspec.errors import CorpusError
+from taskspec.evaluation.comparison import Comparison
+from taskspec.evaluation.matrix import Matrix, Timing
+from taskspec.evaluation.table import ResultRow
+from taskspec.interfaces import Sampling
+from taskspec.pipeline.collect import load_examples
+from taskspec.pipeline.comparing import compare, kept
+from taskspec.pipeline.environment import describe_environment
+from taskspec.pipeline.held_out import HeldOut
+from taskspec.pipeline.left_out import LeftOut
+from taskspec.pipeline.timing import PLAIN, ROUTED, Way, always, routed, time_ways
+from taskspec.recipe.loading import LoadedRecipe
+from taskspec.recipe.schema import Recipe
+from taskspec.registry import Registry
+from taskspec.serving.bundle import Bundle, load_bundle
+from taskspec.serving.correcting import measure_correction
+
+CORRECTED, QUARANTINED = "routed, corrected", "routed, quarantined"
+_TYPICAL = 32
+
+
+def bench_leave_one_out(
+    loaded: LoadedRecipe,
+    runs: Sequence[LeftOut],
+    registry: Registry,
+    console: Console,
+    folder: Path | None = None,
+) -> Comparison:
+    """Answer each left-out task's held-out prompts with its run's bundle, one at a time, in turn.
+
+    Args:
+        loaded: The recipe; its `evaluate` section says how many prompts, how long, how often.
+        runs: A run without each task.
+        registry: The plugins.
+        console: Where progress is shown.
+        folder: Keeps results, and timings to go on from; None keeps nothing.
+
+    Raises:
+        CorpusError: When a task has no held-out prompt.
+    """
+    recipe = loaded.recipe
+    environment = {
+        **describe_environment(registry),
+        "target": recipe.target.model,
+        "dtype": recipe.target.dtype,
+        "temperature": recipe.decode.temperature,
+        "seed": recipe.seed,
+        "repeats": recipe.evaluate.repeats,
+        "max_new_tokens": recipe.evaluate.max_new_tokens,
+        "prompts_per_task": recipe.evaluate.prompts_per_task,
+    }
+
+    def measure(work: Path) -> Comparison:
+        timings: list[Timing] = []
+        prompts: list[HeldOut] = []
+        notes: list[str] = []
+        for run in runs:
+            bundle = load_bundle(run.bundle, registry)
+            own = _prompts(run, bundle, recipe)
+            notes.append(_note(run.task, own))
+            journal = work / f"timings-{run.bundle.parent.name}.jsonl"
+            timings += _time(bundle, own, journal, recipe, console)
+            prompts += own
+        methods = list(dict.fromkeys(each.method for each in timings))
+
+        def rows(chosen: Sequence[Timing], tasks: dict[str, str]) -> list[ResultRow]:
+            return _rows(chosen, tasks, methods, PLAIN, recipe.evaluate.resamples)
+
+        found = compare(timings, prompts, rows, notes, environment)
+        tasks = {each.request.id: each.row for each in prompts}
+        others = [each for each in methods if each != ROUTED]
+        beside = _rows(timings, tasks, others, ROUTED, recipe.evaluate.resamples)
+        return replace(found, beside=tuple(beside), beside_method=ROUTED)
+
+    made = [[run.task, run.results] for run in runs]
+    return kept(folder, [environment, made], measure)
+
+
+def _prompts(run: LeftOut, bundle: Bundle, recipe: Recipe) -> list[HeldOut]:
+    """The task's held-out prompts, a seeded draw, each with its route.
+
+    Raises:
+        CorpusError: When there are none.
+    """
+    members = [e for e in load_examples(run.collected) if (e.task, e.split) == (run.task, "test")]
+    if not members:
+        raise CorpusError(
+            f"no prompt of the task '{run.task}' is held out; give some the split `test`"
+        )
+    config = recipe.evaluate
+    count = min(config.prompts_per_task, len(members))
+    found = []
+    for example in random.Random(recipe.seed).sample(members, count):
+        request, route = bundle.request(
+            example.id, example.messages, config.max_new_tokens, seed=recipe.seed
+        )
+        found.append(HeldOut(replace(request, draft=None), example, run.task, route))
+    return found
+
+
+def _note(task: str, prompts: Sequence[HeldOut]) -> str:
+    if any(each.route.distance is None for each in prompts):
+        return f"{task}: how far its prompts lie from the other tasks' was not measured"
+    unknown = sum(each.route.unknown for each in prompts)
+    return f"{task}: {unknown} of {len(prompts)} prompts lie beyond those of the other tasks"
+
+
+def _time(
+    bundle: Bundle, prompts: Sequence[HeldOut], journal: Path, recipe: Recipe, console: Console
+) -> list[Timing]:
+    """Every prompt in every way, in rotated order; goes on where it was stopped."""
+    way = routed(bundle.router, bundle.pool)
+    ways: dict[str, Way] = {PLAIN: always(None), ROUTED: way, CORRECTED: way}
+    if bundle.router.known is not None:
+        ways[QUARANTINED] = routed(replace(bundle.router, quarantine=True), bundle.pool)
+    corrections: dict[str, Correction] = {CORRECTED: measure_correction(bundle, _typical(prompts))}
+    repeats = recipe.evaluate.repeats
+    return time_ways(
+        console, journal, bundle.engine, ways, prompts, repeats, corrections=corrections
+    )
+
+
+def _typical(prompts: Sequence[HeldOut]) -> Request:
+    request = min((each.request for each in prompts), key=lambda request: len(request.prompt))
+    most = min(_TYPICAL, request.max_new_tokens)
+    return replace(request, max_new_tokens=most, sampling=Sampling(), ignore_eos=True)
+
+
+def _rows(
+    timings: Sequence[Timing],
+    tasks: dict[str, str],
+    methods: Sequence[str],
+    baseline: str,
+    resamples: int,
+) -> list[ResultRow]:
+    matrix = Matrix(timings, tasks, resamples)
+    return [row for name in methods for row in matrix.rows(name, {}, baseline)]

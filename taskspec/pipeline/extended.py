@@ -1,0 +1,137 @@
+"""Stages of a run that extends another: its tasks, drafts and assignments stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from taskspec.corpus.answers import StoredAnswer
+from taskspec.pipeline.align import Align
+from taskspec.pipeline.alignment_jobs import Job, task_key
+from taskspec.pipeline.artifacts import read_json, write_json
+from taskspec.pipeline.assign import (
+    ASSIGNMENT,
+    Assign,
+    assignment_of,
+    consider,
+    describe,
+    load_assignment,
+)
+from taskspec.pipeline.choosing import within_memory
+from taskspec.pipeline.collect import ANSWERS, FREE, Collect, load_answers
+from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.draft import Draft
+from taskspec.pipeline.draft_bench import DraftBench
+from taskspec.pipeline.kept import copy_kept, kept_results, kept_run
+from taskspec.pipeline.partition import load_tasks
+from taskspec.pipeline.runner import SUMMARY
+
+
+class ExtendedCollect(Collect):
+    """Takes over answers and free text; the target answers new prompts only."""
+
+    def settings(self, context: RunContext) -> Any:
+        """Those of the stage, and what is taken over."""
+        return {**super().settings(context), "extends": kept_results(context, self.name)}
+
+    def answered(self, context: RunContext, folder: Path) -> tuple[list[StoredAnswer], str]:
+        """The extended run's answers; files of new ones are called otherwise than its."""
+        run = kept_run(context)
+
+        def wanted(name: str) -> bool:
+            return name.startswith(f"{FREE}-") or _is_shard(name)
+
+        copy_kept(run, self.name, folder, wanted)
+        known = load_answers(run.stages[self.name])
+        return list(known.values()), f"{ANSWERS}-after-{len(known)}"
+
+
+def _is_shard(name: str) -> bool:
+    return name.startswith(f"{ANSWERS}-") and name.endswith(".safetensors")
+
+
+class ExtendedDraft(Draft):
+    """Takes over the pool as it was before any task."""
+
+    def settings(self, context: RunContext) -> Any:
+        """Those of the stage, and what is taken over."""
+        return {**super().settings(context), "extends": kept_results(context, self.name)}
+
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Copy one folder per draft of the pool."""
+        _copy_drafts(context, self.name, folder)
+        return super().run(context, folder)
+
+
+class ExtendedAlign(Align):
+    """Takes over aligned drafts; new tasks' go on from where the other tasks' did."""
+
+    def settings(self, context: RunContext) -> Any:
+        """Those of the stage, and what is taken over."""
+        return {**super().settings(context), "extends": kept_results(context, self.name)}
+
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Copy the drafts there are, and align the pool to the new tasks."""
+        _copy_drafts(context, self.name, folder)
+        return super().run(context, folder)
+
+    def plan(self, context: RunContext, folder: Path) -> tuple[list[Job], list[Job]]:
+        """The jobs of new tasks; those on all tasks' prompts are done."""
+        first, then = super().plan(context, folder)
+        folders = kept_run(context).stages["partition"], context.stage_folders["partition"]
+        before, now = (len(load_tasks(each).names) for each in folders)
+        keys = {task_key(label) for label in range(before, now)}
+        return first, [job for job in then if job.key in keys]
+
+
+def _copy_drafts(context: RunContext, stage: str, folder: Path) -> None:
+    if context.writes:
+        copy_kept(kept_run(context), stage, folder, lambda name: name != SUMMARY)
+
+
+class ExtendedAssign(Assign):
+    """Keeps assignments, baselines and fallback; measures and chooses for the new tasks alone."""
+
+    def settings(self, context: RunContext) -> Any:
+        """Those of the stage, and what is kept."""
+        return {**super().settings(context), "extends": kept_results(context, self.name)}
+
+    def run(self, context: RunContext, folder: Path) -> str:
+        """Write `assignment.json`: what was, and the choice for new tasks with its evidence.
+
+        With `assign.max_memory`, new drafts have the room that the kept ones leave.
+        """
+        run = kept_run(context)
+        before = read_json(run.file(self.name, ASSIGNMENT))
+        kept = load_assignment(run.stages[self.name])
+        names = load_tasks(context.stage_folders["partition"]).names
+        bench = DraftBench(context)
+        labels = range(len(kept.tasks), len(names))
+        considered = consider(context, bench, labels)
+        used = {each.draft for each in (*kept.tasks, kept.fallback) if each.draft is not None}
+        loaded = {part: size for name in used for part, size in bench.parts(name).items()}
+        added = {
+            name: {part: size for part, size in bench.parts(name).items() if part not in loaded}
+            for name in bench.entries
+        }
+        most = context.recipe.assign.max_memory
+        room = None if most is None else max(0.0, most - sum(loaded.values()))
+        best, _ = within_memory(bench.comparisons, bench.timed, added, None, room)
+        chosen = [
+            assignment_of(bench, label, names[label], draft, candidates)
+            for label, draft, candidates in zip(labels, best, considered, strict=True)
+        ]
+        write_json(
+            folder / ASSIGNMENT,
+            {
+                **before,
+                "tasks": [*before["tasks"], *map(asdict, chosen)],
+                "evidence": [
+                    *before["evidence"],
+                    *([asdict(each) for each in own] for own in considered),
+                ],
+                "draft_seconds": {**before.get("draft_seconds", {}), **bench.draft_seconds},
+            },
+        )
+        return f"{len(kept.tasks)} kept; {'; '.join(map(describe, chosen))}"

@@ -1,0 +1,146 @@
+"""A log of answers: how each was routed, and how its draft did."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskspec.decoding.records import first_tokens
+from taskspec.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from taskspec.corpus.examples import Message
+    from taskspec.serving.bundle import Answer
+    from taskspec.serving.pool import Pool
+
+MESSAGES = "messages"
+
+
+@dataclass(frozen=True)
+class LoggedAnswer:
+    """What a line of the log says of an answer.
+
+    Attributes:
+        time: When it was done, in seconds since 1970.
+        assigned: Name of the task whose assignment decoded it, or `fallback`.
+        draft: That assignment's draft; None for plain decoding.
+        probability: The router's, for the likeliest task.
+        distance: From known prompts, which keep to 1; None where that was not measured, and for a
+            text of which the encoder knows nothing.
+        unknown: Whether the prompt lies beyond known ones; None where that was not measured.
+        temperature: It was sampled with.
+        tokens: Of the answer.
+        passes: Of the target, the prompt's left out.
+        drafted: Tokens drafted.
+        accepted: Drafted tokens accepted.
+        tries: Passes that verified a draft.
+        stood: Those of them that accepted its first token.
+        replaced: Passes that the assignment's draft was not to serve, by in-flight correction.
+    """
+
+    time: float
+    assigned: str
+    draft: str | None
+    probability: float
+    distance: float | None
+    unknown: bool | None
+    temperature: float
+    tokens: int
+    passes: int
+    drafted: int
+    accepted: int
+    tries: int
+    stood: int
+    replaced: int
+
+
+def describe_answer(answer: Answer, pool: Pool, temperature: float) -> LoggedAnswer:
+    """An answer, done now, as the log shows it.
+
+    Args:
+        answer: The answer.
+        pool: The drafts that it was decoded with.
+        temperature: It was sampled with.
+    """
+    route, steps = answer.route, answer.generation.steps
+    tries, stood = first_tokens(steps)
+    choice = pool.choice(route.assignment.draft, route.assignment.draft_length)
+    own = None if choice is None else (choice.draft, choice.adapter)
+    replaced = sum(
+        count
+        for used, count in answer.generation.served.items()
+        if own != (None if used is None else (used.draft, used.adapter))
+    )
+    distance = route.distance
+    return LoggedAnswer(
+        time=round(time.time(), 3),
+        assigned=route.assignment.task,
+        draft=None if choice is None else route.assignment.draft,
+        probability=round(route.probability, 6),
+        distance=None if distance is None or math.isinf(distance) else round(distance, 6),
+        unknown=None if distance is None else route.unknown,
+        temperature=temperature,
+        tokens=len(answer.generation.tokens),
+        passes=len(steps),
+        drafted=sum(step.drafted for step in steps),
+        accepted=sum(step.accepted for step in steps),
+        tries=tries,
+        stood=stood,
+        replaced=replaced,
+    )
+
+
+class AnswerLog:
+    """A JSONL file to which every answer adds a line.
+
+    Args:
+        path: The file; what it holds already stays.
+        prompts: Whether lines hold the prompts, too. Such a file is a corpus as well.
+    """
+
+    def __init__(self, path: Path, prompts: bool = False) -> None:
+        self.path, self.prompts = path, prompts
+
+    def add(self, answered: LoggedAnswer, messages: Sequence[Message]) -> None:
+        """Write an answer's line at once, so that processes may share the file."""
+        value: dict[str, Any] = asdict(answered)
+        if self.prompts:
+            value[MESSAGES] = [{"role": m.role, "content": m.content} for m in messages]
+        # Opened anew each time, so that the file may be moved away while it is written.
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(value) + "\n")
+
+
+def read_log(path: Path) -> list[LoggedAnswer]:
+    """The answers of a log, in its order; a last line that is still being written is left out.
+
+    Raises:
+        ArtifactError: When the file is missing, or a line is something else.
+    """
+    try:
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path} does not exist; answer with --watch {path} to have one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
+    return [_read(path, number, line) for number, line in enumerate(lines, start=1) if line]
+
+
+_NAMES = tuple(field.name for field in fields(LoggedAnswer))
+
+
+def _read(path: Path, number: int, line: str) -> LoggedAnswer:
+    try:
+        value = json.loads(line)
+        return LoggedAnswer(**{name: value[name] for name in _NAMES})
+    except (ValueError, KeyError, TypeError):
+        raise ArtifactError(
+            f"{path}:{number}: no line of a log; give a file that --watch has written"
+        ) from None

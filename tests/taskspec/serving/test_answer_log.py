@@ -1,0 +1,90 @@
+"""The log of answers: what a line says, and that it survives being written while read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from taskspec.corpus.examples import Message
+from taskspec.corpus.readers import read_examples
+from taskspec.decoding.records import DraftChoice, Generation, StepRecord
+from taskspec.errors import ArtifactError
+from taskspec.recipe.choice import PluginChoice
+from taskspec.serving.answer_log import AnswerLog, LoggedAnswer, describe_answer, read_log
+from taskspec.serving.bundle import Answer
+from taskspec.serving.pool import DraftEntry, Pool
+from taskspec.serving.routing import Assignment, Route
+
+ENTRY = DraftEntry("small@task-0", PluginChoice("causal-lm"), Path("base"), Path("adapter"))
+POOL = Pool({}, {ENTRY.name: ENTRY})
+OWN, OTHER = DraftChoice("base", 4, "small@task-0"), DraftChoice("lookup", 4)
+STEPS = (StepRecord(4, 4, 5), StepRecord(4, 0, 1), StepRecord(0, 0, 1), StepRecord(4, 2, 2))
+ROUTE = Route(Assignment("code", "small@task-0", 4), 0, 0.9, 0.001, 0.4)
+
+
+def answer(route: Route = ROUTE, served: dict[DraftChoice | None, int] | None = None) -> Answer:
+    made = Generation("0", tuple(range(10)), "eos", STEPS, served=served or {OWN: 4})
+    return Answer("text", route, made, 0.5)
+
+
+def describe(answered: Answer) -> LoggedAnswer:
+    return replace(describe_answer(answered, POOL, 0.0), time=0.0)
+
+
+def test_a_line_says_how_the_draft_did() -> None:
+    found = describe(answer())
+    assert (found.assigned, found.draft, found.probability) == ("code", "small@task-0", 0.9)
+    assert (found.distance, found.unknown) == (0.4, False)
+    assert (found.tokens, found.passes, found.drafted, found.accepted) == (10, 4, 12, 6)
+    assert (found.tries, found.stood, found.replaced) == (3, 2, 0)
+
+
+def test_steps_at_another_length_are_still_the_drafts_own() -> None:
+    served = {replace(OWN, draft_length=2): 2, OTHER: 1, None: 1}
+    assert describe(answer(served=served)).replaced == 2
+
+
+def test_plain_decoding_has_no_draft() -> None:
+    route = replace(ROUTE, assignment=Assignment("chat", "small@task-0", 0))
+    found = describe(answer(route, {None: 4}))
+    assert (found.draft, found.replaced) == (None, 0)
+
+
+def test_a_text_unknown_to_the_encoder_and_one_not_measured() -> None:
+    unknown = describe(answer(replace(ROUTE, distance=float("inf"))))
+    assert (unknown.distance, unknown.unknown) == (None, True)
+    missing = describe(answer(replace(ROUTE, distance=None)))
+    assert (missing.distance, missing.unknown) == (None, None)
+
+
+def test_a_log_holds_prompts_only_on_demand_and_is_then_a_corpus(tmp_path: Path) -> None:
+    line, asked = describe(answer()), [Message("user", "Reverse a list in Python.")]
+    silent, full = AnswerLog(tmp_path / "silent"), AnswerLog(tmp_path / "full", prompts=True)
+    for log in (silent, full):
+        for _ in range(2):
+            log.add(line, asked)
+        assert read_log(log.path) == [line, line]
+    assert "Reverse" not in silent.path.read_text(encoding="utf-8")
+    corpus = read_examples(full.path)
+    assert [each.prompt_text for each in corpus] == ["Reverse a list in Python."] * 2
+    assert {each.task for each in corpus} == {None}
+
+
+def test_a_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path / "log")
+    log.add(describe(answer()), [])
+    with log.path.open("a", encoding="utf-8") as file:
+        file.write('{"time": 1')
+    assert len(read_log(log.path)) == 1
+
+
+@pytest.mark.parametrize("text", ["notes\n", '{"time": 1}\n', "[1]\n"])
+def test_something_else_is_refused_by_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ArtifactError, match="log:1: no line of a log"):
+        read_log(path)
+    with pytest.raises(ArtifactError, match="does not exist"):
+        read_log(tmp_path / "nothing")
