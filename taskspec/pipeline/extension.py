@@ -24,7 +24,7 @@ from taskspec.recipe.yaml_text import read_yaml
 from taskspec.registry import Registry
 
 _CORPUS = "corpus.jsonl"
-_ALIGNMENT = ("enabled", "use", "options", "shared", "recovery")
+_ALIGNMENT = ("enabled", "use", "options", "shared", "recovery", "drafts")
 
 
 def extend_recipe(
