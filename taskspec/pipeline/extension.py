@@ -98,8 +98,10 @@ def _check_prompts(
         CorpusError: When there is not.
     """
     train = [e for e in with_splits(new, recipe.corpus, recipe.seed) if e.split == "train"]
-    unknown = place_prompts(kept, recipe.route.encoder, registry, train)[1] if train else []
-    check_enough(kept, len(train), int(sum(unknown)))
+    unknown = 0
+    if train:
+        unknown = int(place_prompts(kept, recipe.route.encoder, registry, train)[1].sum())
+    check_enough(kept, len(train), unknown)
 
 
 def _left_out(run: Path) -> list[str]:
