@@ -39,17 +39,29 @@ class AcceptanceCurve:
     """What a draft brings on some prompts, whatever the machine.
 
     Attributes:
-        block_efficiency: tau at each draft length 1, 2, ...
-        mean_drafted: Tokens really drafted per step at each draft length.
-        mean_attempts: The same and, where a draft ended early, the token it did not propose.
+        block_efficiency: tau at each draft length 1, 2, ... K.
+        drafted: Share of steps that really drafted 0, 1, ... K tokens where K were asked for.
     """
 
     block_efficiency: tuple[float, ...]
-    mean_drafted: tuple[float, ...]
-    mean_attempts: tuple[float, ...]
+    drafted: tuple[float, ...]
+
+    def up_to(self, k: int) -> AcceptanceCurve:
+        """The curve of drafts of at most k tokens."""
+        return AcceptanceCurve(
+            self.block_efficiency[:k], (*self.drafted[:k], sum(self.drafted[k:]))
+        )
+
+    def mean_drafted(self, k: int) -> float:
+        """Tokens really drafted per step at draft length k."""
+        return sum(share * min(drafted, k) for drafted, share in enumerate(self.drafted))
+
+    def mean_attempts(self, k: int) -> float:
+        """The same and, where a draft ended early, the token it did not propose."""
+        return sum(share * min(drafted + 1, k) for drafted, share in enumerate(self.drafted))
 
     def speedup(self, k: int, draft_seconds: float, cost: TargetCost, overhead: float) -> float:
-        """S = tau / (k c + v(k + 1) + o), with what was really drafted at that length.
+        """S = tau / (k c + v(k + 1) + o), each step at the cost of what it really drafted.
 
         Args:
             k: Draft length, at most as many as there are entries.
@@ -57,13 +69,12 @@ class AcceptanceCurve:
             cost: Target passes.
             overhead: o, relative to a target pass over one token.
         """
-        c, drafted = draft_seconds / cost.seconds[0], self.mean_drafted[k - 1]
-        low = int(drafted)
-        share = drafted - low
-        verify = cost.verify_ratio(low + 1)
-        if share > 0:
-            verify += share * (cost.verify_ratio(low + 2) - verify)
-        return self.block_efficiency[k - 1] / (self.mean_attempts[k - 1] * c + verify + overhead)
+        c = draft_seconds / cost.seconds[0]
+        verify = sum(
+            share * cost.verify_ratio(min(drafted, k) + 1)
+            for drafted, share in enumerate(self.drafted)
+        )
+        return self.block_efficiency[k - 1] / (self.mean_attempts(k) * c + verify + overhead)
 
 
 def best_length(promises: Mapping[int, float]) -> int:
@@ -93,8 +104,7 @@ def acceptance_curve(
     lengths = range(1, longest + 1)
     return AcceptanceCurve(
         tuple(1 + sum(min(s.accepted, k) for s in whole) / len(whole) for k in lengths),
-        tuple(sum(min(s.drafted, k) for s in whole) / len(whole) for k in lengths),
-        tuple(sum(min(s.drafted + 1, k) for s in whole) / len(whole) for k in lengths),
+        tuple(sum(s.drafted == d for s in whole) / len(whole) for d in range(longest + 1)),
     )
 
 
@@ -102,12 +112,12 @@ def mean_curve(curves: Sequence[AcceptanceCurve]) -> AcceptanceCurve:
     """The mean of several tasks' curves, over the lengths that all have."""
 
     def mean(parts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-        return tuple(statistics.fmean(each) for each in zip(*parts, strict=False))
+        return tuple(statistics.fmean(each) for each in zip(*parts, strict=True))
 
+    shortest = min(len(each.block_efficiency) for each in curves)
+    cut = [each.up_to(shortest) for each in curves]
     return AcceptanceCurve(
-        mean([each.block_efficiency for each in curves]),
-        mean([each.mean_drafted for each in curves]),
-        mean([each.mean_attempts for each in curves]),
+        mean([each.block_efficiency for each in cut]), mean([each.drafted for each in cut])
     )
 
 

@@ -77,9 +77,9 @@ class Pace:
                 continue
             curve = known.curve
             tokens += rows * curve.block_efficiency[k - 1]
-            wide += rows * (1 + curve.mean_drafted[k - 1])
+            wide += rows * (1 + curve.mean_drafted(k))
             # A draft's own passes widen with its rows as the target's do.
-            drafting += curve.mean_attempts[k - 1] * known.seconds * self._ratio(rows)
+            drafting += curve.mean_attempts(k) * known.seconds * self._ratio(rows)
         step = (self._ratio(wide) + self.overhead) * self.passes.seconds[0]
         return tokens / (step + drafting)
 

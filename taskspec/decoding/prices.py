@@ -94,7 +94,8 @@ class Estimate:
         self.way, self.prices = way, prices
         self._tried = [weight] * way.longest
         self._stood = parts(way.curve.block_efficiency[: way.longest], 1.0)
-        self._drafted = parts(way.curve.mean_drafted[: way.longest], 0.0)
+        drafted = tuple(way.curve.mean_drafted(k + 1) for k in range(way.longest))
+        self._drafted = parts(drafted, 0.0)
         self._best: tuple[int, float] | None = None
         self.seen = False
 

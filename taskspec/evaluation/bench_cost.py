@@ -23,7 +23,7 @@ class Cost:
     Attributes:
         draft_length: k.
         draft_ratio: c, a drafted token's time over a target pass's.
-        verify_ratio: v(k + 1).
+        verify_ratio: v(k + 1), the mean over its steps.
         predicted: S with the o measured.
         ideal: S with o = 0.
         efficiency: The decode speed-up measured, prefill left out, over `ideal`.
@@ -60,11 +60,11 @@ def model_cost(
         measured: Decode speed-up over plain decoding, prefill left out.
     """
     seconds = measure_draft(drafter, choice, target, prompt)
-    # A lookup that finds nothing drafts nothing: the length in use is what was drafted.
-    used = sum(step.drafted for step in steps) / max(1, len(steps))
     attempts = sum(min(s.drafted + 1, choice.draft_length) for s in steps) / max(1, len(steps))
     tau, c = block_efficiency(steps) or 1.0, seconds / target_cost.seconds[0]
-    v = target_cost.verify_ratio(round(used) + 1)
+    # A lookup that finds nothing drafts nothing: each step at the cost of what it drafted.
+    passes = [target_cost.verify_ratio(step.drafted + 1) for step in steps]
+    v = sum(passes) / len(passes) if passes else target_cost.verify_ratio(choice.draft_length + 1)
     ideal = tau / (attempts * c + v)
     predicted = tau / (attempts * c + v + overhead)
     return Cost(choice.draft_length, c, v, predicted, ideal, measured / ideal)

@@ -147,8 +147,8 @@ class DraftBench:
     def ceiling(self, draft: str) -> float:
         """What a draft, measured before, would promise if everything it drafts were accepted."""
         seconds, lengths = self.draft_seconds[draft], range(1, self.longest + 1)
-        whole = tuple(map(float, lengths))
-        perfect = AcceptanceCurve(tuple(k + 1.0 for k in lengths), whole, whole)
+        always = (*[0.0] * self.longest, 1.0)
+        perfect = AcceptanceCurve(tuple(k + 1.0 for k in lengths), always)
         considered = self.context.recipe.assign.draft_lengths
         return max(perfect.speedup(k, seconds, self.cost, self.overhead) for k in considered)
 

@@ -42,7 +42,9 @@ def read_assignment(value: Mapping[str, Any]) -> Assignment:
     """An assignment from its JSON object."""
     curve = value.get("curve")
     if curve is not None:
-        curve = AcceptanceCurve(**{name: tuple(each) for name, each in curve.items()})
+        # Earlier ones held means, which do not tell what verifying costs.
+        known = "drafted" in curve
+        curve = AcceptanceCurve(**{k: tuple(v) for k, v in curve.items()}) if known else None
     trials = tuple((tries, stood) for tries, stood in value.get("trials", ()))
     return Assignment(value["task"], value["draft"], value["draft_length"], curve, trials)
 

@@ -199,7 +199,8 @@ void linear(const Weight& weight, int out, int in, const bf16* inputs, int token
     const char* following = g + 1 < groups.end ? group + size : after ? after : group;
     for (int from = 0; from < tokens; from += kTile) {
       const int count = tokens - from < kTile ? tokens - from : kTile;
-      const char* next = from + kTile < tokens ? group : following;
+      // The first tokens are the most, so that the memory has longest time meanwhile.
+      const char* next = from == 0 ? following : group;
       products[count](group, next, ready + static_cast<int64_t>(from) * in, in, sums);
       for (int m = 0; m < count; ++m) {
         for (int half = 0; bytes && half < 2; ++half) {

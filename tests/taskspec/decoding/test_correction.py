@@ -26,7 +26,7 @@ from taskspec.decoding.row import Row
 from taskspec.errors import DecodingError
 from taskspec.interfaces import Drafter, Proposal, Sampling
 
-GOOD = AcceptanceCurve((1.8, 2.4, 2.8, 3.0), (1, 2, 3, 4), (1, 2, 3, 4))
+GOOD = AcceptanceCurve((1.8, 2.4, 2.8, 3.0), (0, 0, 0, 0, 1))
 PASSES = TargetCost((1.0, 1.05, 1.1, 1.15, 1.2))
 
 

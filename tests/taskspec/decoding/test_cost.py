@@ -28,17 +28,16 @@ def test_shorter_drafts_accept_as_much_as_fits() -> None:
     found = acceptance_curve(steps, longest=3)
     assert found == AcceptanceCurve(
         block_efficiency=(1 + 3 / 4, 1 + 5 / 4, 1 + 6 / 4),
-        mean_drafted=(1, 2, 3),
-        mean_attempts=(1, 2, 3),
+        drafted=(0, 0, 0, 1),
     )
 
 
 def test_steps_that_drafted_less_cost_less() -> None:
     found = acceptance_curve({"a": (StepRecord(3, 1, 2), StepRecord(0, 0, 1))}, 3)
     assert found is not None
-    assert found.mean_drafted == (0.5, 1, 1.5)
+    assert [found.mean_drafted(k) for k in (1, 2, 3)] == [0.5, 1, 1.5]
     # Finding out that there is nothing to draft is an attempt, too.
-    assert found.mean_attempts == (1, 1.5, 2)
+    assert [found.mean_attempts(k) for k in (1, 2, 3)] == [1, 1.5, 2]
     assert found.block_efficiency == (1.5, 1.5, 1.5)
 
 
@@ -53,16 +52,17 @@ def test_without_whole_steps_nothing_is_promised(steps: dict[str, tuple[StepReco
 
 
 def test_the_predicted_speedup_weighs_tokens_against_drafting_and_verifying() -> None:
-    drafted = AcceptanceCurve((1.8, 2.4), (1.0, 2.0), (1.0, 2.0))
+    drafted = AcceptanceCurve((1.8, 2.4), (0, 0, 1))
     # k c + v(k + 1) + o: a draft token costs 0.2 of a target pass, two tokens verify in 1.1.
     assert drafted.speedup(1, 0.02, COST, 0.1) == pytest.approx(1.8 / (0.2 + 1.1 + 0.1))
     assert drafted.speedup(2, 0.02, COST, 0.0) == pytest.approx(2.4 / (0.4 + 1.3))
 
 
-def test_verifying_is_interpolated_between_whole_numbers_of_drafted_tokens() -> None:
-    drafted = AcceptanceCurve((1.5, 1.5), (0.5, 1.5), (0.5, 1.5))
-    assert drafted.speedup(1, 0.02, COST, 0.0) == pytest.approx(1.5 / (0.1 + 1.05))
-    assert drafted.speedup(2, 0.02, COST, 0.0) == pytest.approx(1.5 / (0.3 + 1.2))
+def test_every_step_verifies_at_the_cost_of_what_it_drafted_itself() -> None:
+    # Half of the steps draft nothing, half two tokens: one token's price is never paid.
+    drafted = AcceptanceCurve((1.5, 1.5), (0.5, 0, 0.5))
+    assert drafted.speedup(1, 0.0, COST, 0.0) == pytest.approx(1.5 / ((1 + 1.1) / 2))
+    assert drafted.speedup(2, 0.0, COST, 0.0) == pytest.approx(1.5 / ((1 + 1.3) / 2))
 
 
 def test_a_draft_that_proposes_nothing_promises_plain_speed_less_its_attempts() -> None:
@@ -78,10 +78,10 @@ def test_of_lengths_that_promise_as_much_the_shortest_is_best() -> None:
 
 
 def test_tasks_that_share_a_draft_share_its_mean_over_the_lengths_all_have() -> None:
-    sure = AcceptanceCurve((1.8, 2.4), (1, 2), (1, 2))
-    unsure = AcceptanceCurve((1.2, 1.4, 1.5), (0.5, 1, 1.5), (1, 2, 3))
+    sure = AcceptanceCurve((1.8, 2.4), (0, 0, 1))
+    unsure = AcceptanceCurve((1.2, 1.4, 1.5), (0.5, 0, 0.25, 0.25))
     mean = mean_curve([sure, unsure])
-    assert mean == AcceptanceCurve((1.5, 1.9), (0.75, 1.5), (1, 2))
+    assert mean == AcceptanceCurve((1.5, 1.9), (0.25, 0, 0.75))
 
 
 def test_passes_of_every_width_get_a_cost_and_leave_the_cache_empty(llama) -> None:

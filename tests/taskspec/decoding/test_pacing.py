@@ -19,8 +19,7 @@ def curve(rate: float, drafted: float = 1.0) -> AcceptanceCurve:
     """Acceptance of a draft whose every token stands with one chance."""
     lengths = range(1, 5)
     taus = tuple(1 + drafted * sum(rate**i for i in range(1, k + 1)) for k in lengths)
-    wide = tuple(drafted * k for k in lengths)
-    return AcceptanceCurve(taus, wide, wide)
+    return AcceptanceCurve(taus, (1 - drafted, 0, 0, 0, drafted))
 
 
 def pace(passes: tuple[float, ...], seconds: float = 0.02, overhead: float = 0.0) -> Pace:

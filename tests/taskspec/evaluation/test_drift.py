@@ -99,7 +99,7 @@ def test_the_fallback_has_promised_nothing() -> None:
 
 
 def test_a_bundle_without_prompts_figures_still_shows_its_promise() -> None:
-    curve = AcceptanceCurve((1.65, 2.0), (1, 2), (1, 2))
+    curve = AcceptanceCurve((1.65, 2.0), (0, 0, 1))
     found = look([replace(task(), trials=(), curve=curve)], answers(0.1, 50, 8)).tasks[0]
     assert found.promised == pytest.approx(0.65) and found.lost is None
 

@@ -18,7 +18,7 @@ from taskspec.serving.routing import Assignment
 
 
 def curve(tau: float) -> AcceptanceCurve:
-    return AcceptanceCurve((tau,), (1.0,), (1.0,))
+    return AcceptanceCurve((tau,), (0.0, 1.0))
 
 
 TASKS = (

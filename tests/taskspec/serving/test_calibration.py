@@ -16,7 +16,7 @@ from taskspec.serving.calibration import Calibrated, calibrate
 from taskspec.serving.routing import Assignment
 
 REQUEST = Request("0", (1, 2, 3), 8)
-CURVE = AcceptanceCurve((1.6, 2.0, 2.2, 2.3), (1, 2, 3, 4), (1, 2, 3, 4))
+CURVE = AcceptanceCurve((1.6, 2.0, 2.2, 2.3), (0, 0, 0, 0, 1))
 TASK = Assignment("code", "small", 2, CURVE)
 
 
