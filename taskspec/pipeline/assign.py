@@ -143,8 +143,8 @@ def assignment_of(
     if draft is None:
         return Assignment(name, None, 0)
     k = next(each.draft_length for each in considered if each.draft == draft.name)
-    curve, trials = (each[draft.name, label] for each in (bench.curves, bench.trials))
-    return Assignment(name, draft.name, k, curve, trials)
+    key = draft.name, label
+    return Assignment(name, draft.name, k, bench.curves[key], bench.trials[key])
 
 
 def describe(assignment: Assignment) -> str:

@@ -117,7 +117,7 @@ def _new(known: Sequence[Example], prompts: Sequence[Example]) -> list[Example]:
     So a log that has grown gives the same prompts the same ids and splits.
     """
     texts = {each.prompt_text for each in known}
-    found = {}
+    found: dict[str, Example] = {}
     for each in prompts:
         if each.prompt_text not in texts:
             digest = hashlib.sha256(each.prompt_text.encode()).hexdigest()
