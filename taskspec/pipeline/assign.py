@@ -22,6 +22,7 @@ from taskspec.serving.pool import DraftEntry, with_members
 from taskspec.serving.routing import Assignment, read_assignment
 
 ASSIGNMENT = "assignment.json"
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Assign(Stage):
             "fallback": recipe.route.fallback,
             "threads": recipe.threads,
             "seed": recipe.seed,
+            "format": _FORMAT,
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
@@ -107,6 +109,7 @@ class Assign(Stage):
         write_json(
             folder / ASSIGNMENT,
             {
+                "format": _FORMAT,
                 "tasks": [asdict(assignment) for assignment in chosen],
                 "baselines": {name: asdict(each) for name, each in baselines.items()},
                 "fallback": asdict(fallback),
@@ -155,8 +158,12 @@ def describe(assignment: Assignment) -> str:
 
 
 def load_assignment(folder: Path) -> Assigned:
-    """The assignment, from the stage's folder."""
-    value = read_json(folder / ASSIGNMENT)
+    """The assignment, from the stage's folder.
+
+    Raises:
+        ArtifactError: When another version made it.
+    """
+    value = _read(folder)
     return Assigned(
         tuple(read_assignment(each) for each in value["tasks"]),
         {name: read_assignment(each) for name, each in value["baselines"].items()},
@@ -168,16 +175,20 @@ def load_costs(folder: Path) -> Costs:
     """The costs, from the stage's folder.
 
     Raises:
-        ArtifactError: When an older version made it, which did not keep them all.
+        ArtifactError: When another version made it.
     """
-    value = read_json(folder / ASSIGNMENT)
-    if "draft_seconds" not in value:
-        raise ArtifactError(
-            f"{folder / ASSIGNMENT} does not say what drafts cost, as an older version made it; "
-            f"remove {folder} and run the recipe again"
-        )
+    value = _read(folder)
     target = TargetCost(tuple(value["target_pass_seconds"]))
     return Costs(target, value["overhead"], value["draft_seconds"])
+
+
+def _read(folder: Path) -> Any:
+    value = read_json(folder / ASSIGNMENT)
+    if value.get("format") != _FORMAT:
+        raise ArtifactError(
+            f"{folder / ASSIGNMENT} was made by another version of TaskSpec; run its recipe again"
+        )
+    return value
 
 
 def pool_entries(context: RunContext, assigned: Assigned) -> list[DraftEntry]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from taskspec.evaluation.comparison import Comparison
-from taskspec.evaluation.matrix import Matrix, Timing
-from taskspec.evaluation.table import ResultRow
 from taskspec.pipeline.artifacts import read_done
 from taskspec.pipeline.assign import load_assignment
-from taskspec.pipeline.comparing import TIMINGS, compare, kept, prompt_hash
+from taskspec.pipeline.comparing import TIMINGS, compare_beside, kept, made_by, prompt_hash
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.entries import all_entries, engine_for
-from taskspec.pipeline.environment import describe_environment
+from taskspec.pipeline.environment import describe_evaluation
 from taskspec.pipeline.held_out import held_out_prompts
 from taskspec.pipeline.routes import run_router
 from taskspec.pipeline.timing import PLAIN, Way, always, routed, time_ways
@@ -101,19 +99,10 @@ def bench_ablation(
     routers = {variant.name: router_of(variant, common) for variant in variants}
     prompts = held_out_prompts(context, routers[FULL])
     environment = {
-        **describe_environment(registry),
-        "target": recipe.target.model,
+        **describe_evaluation(recipe, registry),
         "fingerprint": context.target.fingerprint,
-        "dtype": recipe.target.dtype,
-        "temperature": recipe.decode.temperature,
-        "seed": recipe.seed,
-        "repeats": recipe.evaluate.repeats,
-        "max_new_tokens": recipe.evaluate.max_new_tokens,
     }
     notes = [f"{each.name}: {' '.join(each.changes)}" for each in variants if each.changes]
-
-    def rows(timings: Sequence[Timing], tasks: dict[str, str]) -> list[ResultRow]:
-        return _rows(timings, tasks, [PLAIN, *routers], PLAIN, recipe.evaluate.resamples)
 
     def measure(work: Path) -> Comparison:
         pool = load_pool(list(common.entries.values()), registry, context.target)
@@ -121,33 +110,13 @@ def bench_ablation(
         ways |= {name: routed(router, pool) for name, router in routers.items()}
         engine = engine_for(context, pool)
         timings = time_ways(console, work / TIMINGS, engine, ways, prompts, recipe.evaluate.repeats)
-        found = compare(timings, prompts, rows, notes, environment)
-        tasks = {prompt.request.id: prompt.row for prompt in prompts}
-        others = [name for name in (PLAIN, *routers) if name != FULL]
-        beside = _rows(timings, tasks, others, FULL, recipe.evaluate.resamples)
-        return replace(found, beside=tuple(beside), beside_method=FULL)
+        methods, resamples = [PLAIN, *routers], recipe.evaluate.resamples
+        return compare_beside(timings, prompts, methods, FULL, resamples, notes, environment)
 
     made = {name: _identity(router) for name, router in routers.items()}
-    folders = {each.name: _results(each.context) for each in variants}
+    folders = {each.name: made_by(each.context.stage_folders) for each in variants}
     return kept(folder, [environment, prompt_hash(prompts), notes, made, folders], measure)
-
-
-def _rows(
-    timings: Sequence[Timing],
-    tasks: Mapping[str, str],
-    methods: Sequence[str],
-    baseline: str,
-    resamples: int,
-) -> list[ResultRow]:
-    matrix = Matrix(timings, tasks, resamples)
-    return [row for name in methods for row in matrix.rows(name, {}, baseline)]
 
 
 def _identity(router: PromptRouter) -> list[str]:
     return [str([*router.assignments, router.fallback]), str(router.threshold)]
-
-
-def _results(context: RunContext) -> dict[str, str]:
-    """What a variant's stages made."""
-    marks = {name: read_done(folder) for name, folder in context.stage_folders.items()}
-    return {name: done.result for name, done in marks.items() if done is not None}

@@ -13,12 +13,11 @@ from taskspec.decoding.correction import Correction
 from taskspec.decoding.records import Request
 from taskspec.errors import CorpusError
 from taskspec.evaluation.comparison import Comparison
-from taskspec.evaluation.matrix import Matrix, Timing
-from taskspec.evaluation.table import ResultRow
+from taskspec.evaluation.matrix import Timing
 from taskspec.interfaces import Sampling
 from taskspec.pipeline.collect import load_examples
-from taskspec.pipeline.comparing import compare, kept
-from taskspec.pipeline.environment import describe_environment
+from taskspec.pipeline.comparing import compare_beside, kept
+from taskspec.pipeline.environment import describe_evaluation
 from taskspec.pipeline.held_out import HeldOut
 from taskspec.pipeline.left_out import LeftOut
 from taskspec.pipeline.timing import PLAIN, ROUTED, Way, always, routed, time_ways
@@ -52,16 +51,7 @@ def bench_leave_one_out(
         CorpusError: When a task has no held-out prompt.
     """
     recipe = loaded.recipe
-    environment = {
-        **describe_environment(registry),
-        "target": recipe.target.model,
-        "dtype": recipe.target.dtype,
-        "temperature": recipe.decode.temperature,
-        "seed": recipe.seed,
-        "repeats": recipe.evaluate.repeats,
-        "max_new_tokens": recipe.evaluate.max_new_tokens,
-        "prompts_per_task": recipe.evaluate.prompts_per_task,
-    }
+    environment = describe_evaluation(recipe, registry)
 
     def measure(work: Path) -> Comparison:
         timings: list[Timing] = []
@@ -75,15 +65,8 @@ def bench_leave_one_out(
             timings += _time(bundle, own, journal, recipe, console)
             prompts += own
         methods = list(dict.fromkeys(each.method for each in timings))
-
-        def rows(chosen: Sequence[Timing], tasks: dict[str, str]) -> list[ResultRow]:
-            return _rows(chosen, tasks, methods, PLAIN, recipe.evaluate.resamples)
-
-        found = compare(timings, prompts, rows, notes, environment)
-        tasks = {each.request.id: each.row for each in prompts}
-        others = [each for each in methods if each != ROUTED]
-        beside = _rows(timings, tasks, others, ROUTED, recipe.evaluate.resamples)
-        return replace(found, beside=tuple(beside), beside_method=ROUTED)
+        resamples = recipe.evaluate.resamples
+        return compare_beside(timings, prompts, methods, ROUTED, resamples, notes, environment)
 
     made = [[run.task, run.results] for run in runs]
     return kept(folder, [environment, made], measure)
@@ -137,14 +120,3 @@ def _typical(prompts: Sequence[HeldOut]) -> Request:
     request = min((each.request for each in prompts), key=lambda request: len(request.prompt))
     most = min(_TYPICAL, request.max_new_tokens)
     return replace(request, max_new_tokens=most, sampling=Sampling(), ignore_eos=True)
-
-
-def _rows(
-    timings: Sequence[Timing],
-    tasks: dict[str, str],
-    methods: Sequence[str],
-    baseline: str,
-    resamples: int,
-) -> list[ResultRow]:
-    matrix = Matrix(timings, tasks, resamples)
-    return [row for name in methods for row in matrix.rows(name, {}, baseline)]

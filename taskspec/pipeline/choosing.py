@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskspec.evaluation.statistics import Interval, Speeds, speedup_interval
-from taskspec.recipe.schema import AssignConfig
+from taskspec.recipe.assignment import AssignConfig
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from taskspec.evaluation.comparison import Comparison, from_json, to_json
-from taskspec.evaluation.matrix import Timing
+from taskspec.evaluation.matrix import Matrix, Timing
 from taskspec.evaluation.table import ResultRow
 from taskspec.pipeline.artifacts import (
     check_files,
@@ -77,6 +78,44 @@ def compare(
         speed_regret=regret,
         environment=environment,
     )
+
+
+def compare_beside(
+    timings: Sequence[Timing],
+    prompts: Sequence[TimedPrompt],
+    methods: Sequence[str],
+    other: str,
+    resamples: int,
+    notes: Sequence[str],
+    environment: dict[str, Any],
+) -> Comparison:
+    """Methods over plain decoding, and beside another one of them.
+
+    Args:
+        timings: Of every method on every prompt.
+        prompts: What was answered.
+        methods: In the order of the table.
+        other: The method that the others are held against, too.
+        resamples: Bootstrap resamples.
+        notes: For the reader.
+        environment: Where and with what it was measured.
+    """
+
+    def rows(chosen: Sequence[Timing], tasks: Mapping[str, str]) -> list[ResultRow]:
+        matrix = Matrix(chosen, tasks, resamples)
+        return [row for method in methods for row in matrix.rows(method, {})]
+
+    found = compare(timings, prompts, rows, notes, environment)
+    matrix = Matrix(timings, {each.request.id: each.row for each in prompts}, resamples)
+    others = [method for method in methods if method != other]
+    beside = [row for method in others for row in matrix.rows(method, {}, other)]
+    return replace(found, beside=tuple(beside), beside_method=other)
+
+
+def made_by(stages: Mapping[str, Path]) -> dict[str, str]:
+    """Identities of what finished stages made, by name."""
+    marks = {name: read_done(folder) for name, folder in stages.items()}
+    return {name: done.result for name, done in marks.items() if done is not None}
 
 
 def prompt_hash(prompts: Sequence[TimedPrompt]) -> str:

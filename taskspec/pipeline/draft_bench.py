@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -200,14 +202,18 @@ class DraftBench:
 
     def _added_memory(self, draft: str) -> float:
         """Megabytes that a task adds by using a draft; what all tasks may share is divided."""
-        count = len(self.prompts)
-        users: dict[str, int] = {}
-        for label in range(count):
-            own = [self.parts(each.name) for each in task_entries(self.context, label)]
-            for folder in {folder for parts in own for folder in parts}:
-                users[folder] = users.get(folder, 0) + 1
         # The draft aligned on all data is no task's own, and may serve all of them.
-        return sum(size / users.get(name, count) for name, size in self.parts(draft).items())
+        tasks = len(self.prompts)
+        return sum(size / self._users.get(name, tasks) for name, size in self.parts(draft).items())
+
+    @cached_property
+    def _users(self) -> Counter[str]:
+        """How many tasks have drafts that load a folder."""
+        users: Counter[str] = Counter()
+        for label in self.prompts:
+            own = (self.parts(each.name) for each in task_entries(self.context, label))
+            users.update({folder for parts in own for folder in parts})
+        return users
 
     def _measure(self, label: int, candidates: Sequence[Candidate]) -> dict[str | None, Speeds]:
         """Tokens and seconds of each draft and, as None, plain decoding, prompt by prompt."""

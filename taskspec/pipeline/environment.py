@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from taskspec.decoding.native.library import instructions
+from taskspec.recipe.schema import Recipe
 from taskspec.registry import Registry
 
 _PACKAGES = ("taskspec-decoding", "torch", "transformers", "lightning", "peft", "scikit-learn")
@@ -27,6 +28,20 @@ def describe_environment(registry: Registry) -> dict[str, Any]:
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: _version(name) for name in _PACKAGES},
         "plugins": sorted({f"{each.distribution} {each.version}" for each in registry.plugins()}),
+    }
+
+
+def describe_evaluation(recipe: Recipe, registry: Registry) -> dict[str, Any]:
+    """The same, with what the recipe says of target, decoding and timing."""
+    return {
+        **describe_environment(registry),
+        "target": recipe.target.model,
+        "dtype": recipe.target.dtype,
+        "temperature": recipe.decode.temperature,
+        "seed": recipe.seed,
+        "repeats": recipe.evaluate.repeats,
+        "max_new_tokens": recipe.evaluate.max_new_tokens,
+        "prompts_per_task": recipe.evaluate.prompts_per_task,
     }
 
 

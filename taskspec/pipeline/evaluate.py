@@ -25,7 +25,7 @@ from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.assign import load_assignment, pool_entries
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.entries import engine_for
-from taskspec.pipeline.environment import describe_environment
+from taskspec.pipeline.environment import describe_evaluation
 from taskspec.pipeline.held_out import HeldOut, check_lossless, held_out_prompts
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.routes import run_router
@@ -124,12 +124,8 @@ def _summarise(
         speed_regret=speed_regret(matrix),
         speedup_without_looping=_speedup(steady),
         environment={
-            **describe_environment(context.registry),
-            "target": context.recipe.target.model,
+            **describe_evaluation(context.recipe, context.registry),
             "fingerprint": context.target.fingerprint,
-            "dtype": context.recipe.target.dtype,
-            "temperature": context.recipe.decode.temperature,
-            "seed": context.recipe.seed,
         },
     )
 

@@ -103,8 +103,8 @@ class ExtendedAssign(Assign):
         With `assign.max_memory`, new drafts have the room that the kept ones leave.
         """
         run = kept_run(context)
-        before = read_json(run.file(self.name, ASSIGNMENT))
         kept = load_assignment(run.stages[self.name])
+        before = read_json(run.file(self.name, ASSIGNMENT))
         names = load_tasks(context.stage_folders["partition"]).names
         bench = DraftBench(context)
         labels = range(len(kept.tasks), len(names))
@@ -131,7 +131,7 @@ class ExtendedAssign(Assign):
                     *before["evidence"],
                     *([asdict(each) for each in own] for own in considered),
                 ],
-                "draft_seconds": {**before.get("draft_seconds", {}), **bench.draft_seconds},
+                "draft_seconds": {**before["draft_seconds"], **bench.draft_seconds},
             },
         )
         return f"{len(kept.tasks)} kept; {'; '.join(map(describe, chosen))}"

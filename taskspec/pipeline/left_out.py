@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from taskspec.corpus.readers import read_examples
 from taskspec.errors import CorpusError
-from taskspec.pipeline.artifacts import read_done
+from taskspec.pipeline.comparing import made_by
 from taskspec.pipeline.run import stages
 from taskspec.pipeline.runner import run_stages
 from taskspec.recipe.corpus_path import resolve_corpus
@@ -82,7 +82,7 @@ def run_without(
     """
     runs, name = Path(loaded.recipe.runs), loaded.recipe.name
     others, found = [runs / name], []
-    chosen = [stage for stage in stages() if stage.name != _EVALUATE]
+    chosen = [each for each in stages(loaded.recipe.extends) if each.name != _EVALUATE]
     for task in tasks:
         console.print(f"\n[bold]without {escape(task)}[/bold]", highlight=False)
         left_out = [*loaded.recipe.corpus.leave_out, task]
@@ -92,8 +92,6 @@ def run_without(
             chosen, load_recipe(loaded.source, settings, registry), registry, console, others
         )
         folders = context.stage_folders
-        marks = {stage: read_done(folder) for stage, folder in folders.items()}
-        results = {stage: done.result for stage, done in marks.items() if done is not None}
-        found.append(LeftOut(task, folders["bundle"], folders["collect"], results))
+        found.append(LeftOut(task, folders["bundle"], folders["collect"], made_by(folders)))
         others.append(context.folder)
     return found

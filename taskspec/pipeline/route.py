@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taskspec.corpus.examples import Example
 from taskspec.evaluation.routing import RoutedPrompt, to_json
@@ -20,9 +21,10 @@ from taskspec.pipeline.routes import Routes, write_routes
 from taskspec.pipeline.speed_routes import learn_by_speed
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.plugins import make_plugin
-from taskspec.serving.routing import router_inputs
 
 ROUTING = "routing.jsonl"
+_Vectors = Mapping[str, NDArray[np.float32]]
+"""Encoded prompts [D], by their ids."""
 
 
 class Route(Stage):
@@ -70,11 +72,13 @@ class Route(Stage):
         encoder = make_plugin(context.registry, "encoder", context.recipe.route.encoder)
         assert isinstance(encoder, Encoder)
         encoder.fit([example.prompt_text for example in train])
+        encoded = encoder.encode([example.prompt_text for example in examples])
+        vectors = {each.id: own for each, own in zip(examples, encoded, strict=True)}
 
         def fit(prompts: Sequence[Example], labels: Sequence[int]) -> Router:
             made = make_plugin(context.registry, "router", context.recipe.route)
             assert isinstance(made, Router)
-            inputs = router_inputs(made, encoder, [each.prompt_text for each in prompts])
+            inputs = _inputs(made, prompts, vectors)
             made.fit(inputs, np.array(labels, dtype=np.int64), context.recipe.seed)
             return made
 
@@ -87,14 +91,21 @@ class Route(Stage):
             routed, said = [], ""
         if not routed:
             held = [example for example in examples if example.split == "validation"]
-            routed = _beside_partition(held, tasks, encoder, router) if held else []
+            routed = _beside_partition(held, tasks, vectors, router) if held else []
         for name, part in (("encoder", encoder), ("router", router)):
             (folder / name).mkdir(exist_ok=True)
             part.save(folder / name)
-        write_known(folder, encoder, examples, tasks)
+        write_known(folder, examples, encoded, tasks)
         if routed:
             write_atomically(folder / ROUTING, to_json(routed))
         return f"{router.name} on {encoder.name}; {said or _accuracy(routed)}"
+
+
+def _inputs(router: Router, examples: Sequence[Example], vectors: _Vectors) -> Any:
+    """What a router reads of prompts that are encoded already."""
+    if router.reads_text:
+        return [each.prompt_text for each in examples]
+    return np.stack([vectors[each.id] for each in examples])
 
 
 def _accuracy(routed: Sequence[RoutedPrompt]) -> str:
@@ -115,10 +126,10 @@ def _describe(routes: Routes) -> str:
 
 
 def _beside_partition(
-    examples: Sequence[Example], tasks: Tasks, encoder: Encoder, router: Router
+    examples: Sequence[Example], tasks: Tasks, vectors: _Vectors, router: Router
 ) -> list[RoutedPrompt]:
     """The router's likeliest task of each prompt, and the one that the partition put it in."""
-    inputs = router_inputs(router, encoder, [example.prompt_text for example in examples])
+    probabilities = router.predict_proba(_inputs(router, examples, vectors))
     return [
         RoutedPrompt(
             example.id,
@@ -127,5 +138,5 @@ def _beside_partition(
             int(row.argmax()) == tasks.labels[example.id],
             float(row.max()),
         )
-        for example, row in zip(examples, router.predict_proba(inputs), strict=True)
+        for example, row in zip(examples, probabilities, strict=True)
     ]

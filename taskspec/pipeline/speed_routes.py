@@ -24,7 +24,7 @@ from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.partition import Tasks, validation_by_task
 from taskspec.pipeline.prompt_speed import prompt_seconds
 from taskspec.pipeline.routes import Routes, RouteScore, class_of, speed_classes
-from taskspec.recipe.schema import RouteConfig
+from taskspec.recipe.assignment import RouteConfig
 from taskspec.serving.routing import Assignment, PromptRouter, Route
 
 Fit = Callable[[Sequence[Example], Sequence[int]], Router]

@@ -86,7 +86,7 @@ def open_run(folder: Path, registry: Registry, console: Console) -> RunContext:
     """
     loaded = load_recipe(str(folder / "recipe.yaml"), [], registry)
     context = RunContext(loaded, registry, folder, console)
-    for number, stage in enumerate(stages(), start=1):
+    for number, stage in enumerate(stages(loaded.recipe.extends), start=1):
         place = folder / (stage.place or f"stages/{number:02d}-{stage.name}")
         if stage.name in ("evaluate", "bundle"):
             continue

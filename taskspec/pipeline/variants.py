@@ -111,8 +111,9 @@ def run_variants(
         console.print(f"\n[bold]{variant}[/bold] {said}", highlight=False)
         settings = [*overrides, *changes, f"name={name}-{variant}"]
         own = load_recipe(loaded.source, settings, registry)
-        count = [stage.name for stage in stages()].index(_LAST) + 1
-        context = run_stages(stages()[:count], own, registry, console, others)
+        every = stages(own.recipe.extends)
+        count = [stage.name for stage in every].index(_LAST) + 1
+        context = run_stages(every[:count], own, registry, console, others)
         # A context without the target that this one may have loaded.
         return Variant(variant, tuple(changes), replace(context))
 

@@ -16,9 +16,9 @@ from taskspec.errors import ArtifactError
 from taskspec.files import replacing
 from taskspec.interfaces import Sampling, Verifier
 from taskspec.models.loading import LanguageModel, load_language_model
+from taskspec.recipe.assignment import RouteConfig
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin
-from taskspec.recipe.schema import RouteConfig
 from taskspec.registry import Registry
 from taskspec.serving.pool import DraftEntry, Pool, load_pool
 from taskspec.serving.routing import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _FILE = "bundle.json"
 _CALIBRATED = "calibrated.json"
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)

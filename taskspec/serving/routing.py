@@ -11,8 +11,8 @@ from typing import Any
 from taskspec.decoding.cost import AcceptanceCurve
 from taskspec.errors import ArtifactError
 from taskspec.interfaces import Encoder, Router
+from taskspec.recipe.assignment import RouteConfig
 from taskspec.recipe.plugins import make_plugin_options
-from taskspec.recipe.schema import RouteConfig
 from taskspec.registry import Registry
 from taskspec.serving.known import KnownPrompts, load_known
 
@@ -40,12 +40,10 @@ class Assignment:
 
 def read_assignment(value: Mapping[str, Any]) -> Assignment:
     """An assignment from its JSON object."""
-    curve = value.get("curve")
+    curve = value["curve"]
     if curve is not None:
-        # Earlier ones held means, which do not tell what verifying costs.
-        known = "drafted" in curve
-        curve = AcceptanceCurve(**{k: tuple(v) for k, v in curve.items()}) if known else None
-    trials = tuple((tries, stood) for tries, stood in value.get("trials", ()))
+        curve = AcceptanceCurve(**{name: tuple(each) for name, each in curve.items()})
+    trials = tuple((tries, stood) for tries, stood in value["trials"])
     return Assignment(value["task"], value["draft"], value["draft_length"], curve, trials)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from taskspec.evaluation.statistics import Speeds
 from taskspec.pipeline.choosing import Comparison, TimedDraft, within_memory
-from taskspec.recipe.schema import AssignConfig
+from taskspec.recipe.assignment import AssignConfig
 
 PROMPTS = 8
 

@@ -13,7 +13,7 @@ from taskspec_encoders.tfidf import Tfidf
 from taskspec_routers.logistic import Logistic
 
 from taskspec.errors import ArtifactError
-from taskspec.recipe.schema import RouteConfig
+from taskspec.recipe.assignment import RouteConfig
 from taskspec.registry import default_registry
 from taskspec.serving.known import KnownPrompts, load_known, measure_known, save_known
 from taskspec.serving.routing import Assignment, PromptRouter, load_prompt_router

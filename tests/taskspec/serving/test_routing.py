@@ -10,7 +10,7 @@ import pytest
 from taskspec_encoders.tfidf import Tfidf
 from taskspec_routers.logistic import Logistic
 
-from taskspec.recipe.schema import RouteConfig
+from taskspec.recipe.assignment import RouteConfig
 from taskspec.registry import default_registry
 from taskspec.serving.routing import Assignment, PromptRouter, load_prompt_router
 

@@ -1,0 +1,107 @@
+"""What a pass of the compiled kernels takes, by revision of their source.
+
+    python benchmarks/passes.py 3187281 8adeeaa .
+    python benchmarks/passes.py 3187281 8adeeaa --beside 1
+
+Bare passes over the 30 layers of SmolLM2-135M's shape, random weights, after 128 tokens, head and
+Python left out. Each revision's kernels (`.` is the working tree) are compiled here; revisions take
+turns, five passes each, and cells are medians in milliseconds. `--beside` multiplies matrices in so
+many other processes meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from taskspec.decoding.native.decoder import NativeDecoder
+from taskspec.evaluation.bench_cost import measure_bandwidth
+
+SOURCES = ("kernels.cpp", "lanes.h")
+PLACE = "taskspec/decoding/native"
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++20", "-Wno-psabi")
+TOKENS, BEFORE, TOGETHER = (1, 2, 4, 5, 8, 9), 128, 5
+NEIGHBOUR = "import torch\na = torch.randn(512, 1536)\nwhile True: a @ a.T"
+
+
+def compile_kernels(revision: str, folder: Path) -> ctypes.CDLL:
+    """The kernels of a revision, compiled in a folder."""
+    folder.mkdir()
+    for name in SOURCES:
+        path = f"{PLACE}/{name}"
+        if revision == ".":
+            text = Path(path).read_bytes()
+        else:
+            shown = ["git", "show", f"{revision}:{path}"]
+            text = subprocess.run(shown, check=True, capture_output=True).stdout
+        (folder / name).write_bytes(text)
+    made = folder / "kernels.so"
+    subprocess.run(["g++", *FLAGS, str(folder / SOURCES[0]), "-o", str(made)], check=True)
+    return ctypes.CDLL(str(made))
+
+
+def run(decoder: NativeDecoder, library: ctypes.CDLL, tokens: int) -> float:
+    """Milliseconds of one pass over so many tokens of one row."""
+    positions = torch.arange(BEFORE, BEFORE + tokens, dtype=torch.int32)
+    given = decoder.open_pass(
+        torch.randn(tokens, decoder.hidden),
+        torch.zeros(tokens, dtype=torch.int32),
+        positions,
+        torch.empty(tokens, 1, decoder.hidden, dtype=torch.bfloat16),
+    )
+    started = time.perf_counter()
+    library.run_pass(ctypes.byref(decoder.structure), ctypes.byref(given))
+    return (time.perf_counter() - started) * 1e3
+
+
+def main() -> None:
+    """Compile, take turns, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("revisions", nargs="+", help="of git, or . for the working tree")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--beside", type=int, default=0, help="processes that work meanwhile")
+    asked = parser.parse_args()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+    )
+    model = LlamaForCausalLM(config).bfloat16().eval()
+    decoder = NativeDecoder(model.model, 1, BEFORE + max(TOKENS))
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as neighbours:
+        libraries = {
+            revision: compile_kernels(revision, Path(scratch) / str(number))
+            for number, revision in enumerate(dict.fromkeys(asked.revisions))
+        }
+        print(f"memory reads {measure_bandwidth(torch.device('cpu')) / 1e9:.1f} GB/s\n")
+        for _ in range(asked.beside):
+            other = subprocess.Popen([sys.executable, "-c", NEIGHBOUR])
+            neighbours.callback(other.kill)
+        if asked.beside:
+            time.sleep(5)
+        print(f"| tokens | {' | '.join(libraries)} |\n|---|{'---|' * len(libraries)}")
+        for tokens in TOKENS:
+            found: dict[str, list[float]] = {revision: [] for revision in libraries}
+            for _ in range(asked.rounds):
+                for revision, library in libraries.items():
+                    found[revision] += [run(decoder, library, tokens) for _ in range(TOGETHER)]
+            cells = (f"{statistics.median(times):.1f}" for times in found.values())
+            print(f"| {tokens} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
