@@ -1,12 +1,10 @@
 """What a pass of the compiled kernels takes, by revision of their source.
 
     python benchmarks/passes.py 3187281 8adeeaa .
-    python benchmarks/passes.py 3187281 8adeeaa --beside 1
 
 Bare passes over the 30 layers of SmolLM2-135M's shape, random weights, after 128 tokens, head and
 Python left out. Each revision's kernels (`.` is the working tree) are compiled here; revisions take
-turns, five passes each, and cells are medians in milliseconds. `--beside` multiplies matrices in so
-many other processes meanwhile.
+turns, five passes each, and cells are medians in milliseconds.
 """
 
 from __future__ import annotations
@@ -15,10 +13,8 @@ import argparse
 import ctypes
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -31,7 +27,6 @@ SOURCES = ("kernels.cpp", "lanes.h")
 PLACE = "taskspec/decoding/native"
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++20", "-Wno-psabi")
 TOKENS, BEFORE, TOGETHER = (1, 2, 4, 5, 8, 9), 128, 5
-NEIGHBOUR = "import torch\na = torch.randn(512, 1536)\nwhile True: a @ a.T"
 
 
 def compile_kernels(revision: str, folder: Path) -> ctypes.CDLL:
@@ -69,7 +64,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("revisions", nargs="+", help="of git, or . for the working tree")
     parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--beside", type=int, default=0, help="processes that work meanwhile")
     asked = parser.parse_args()
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -82,17 +76,12 @@ def main() -> None:
     )
     model = LlamaForCausalLM(config).bfloat16().eval()
     decoder = NativeDecoder(model.model, 1, BEFORE + max(TOKENS))
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as neighbours:
+    with tempfile.TemporaryDirectory() as scratch:
         libraries = {
             revision: compile_kernels(revision, Path(scratch) / str(number))
             for number, revision in enumerate(dict.fromkeys(asked.revisions))
         }
         print(f"memory reads {measure_bandwidth(torch.device('cpu')) / 1e9:.1f} GB/s\n")
-        for _ in range(asked.beside):
-            other = subprocess.Popen([sys.executable, "-c", NEIGHBOUR])
-            neighbours.callback(other.kill)
-        if asked.beside:
-            time.sleep(5)
         print(f"| tokens | {' | '.join(libraries)} |\n|---|{'---|' * len(libraries)}")
         for tokens in TOKENS:
             found: dict[str, list[float]] = {revision: [] for revision in libraries}
