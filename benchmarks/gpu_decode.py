@@ -1,12 +1,11 @@
-"""Plain decoding and drafting on one GPU, with and without graphs, beside transformers.
+"""Plain decoding and drafting on one GPU, with and without what makes it fast, beside transformers.
 
-    python benchmarks/random_model.py random-8b --hidden 4096 --layers 32 --intermediate 14336
-    python benchmarks/gpu_decode.py random-8b
+    python benchmarks/gpu_decode.py 135m 1b 8b
     python benchmarks/gpu_decode.py smollm2-135m-instruct-q4_1
 
-Weights may be random: speed does not depend on what they say. Drafting runs `--layers` of the
-target's own, uncured, so its figure is the cost of a step, not a speed-up. Ways take turns, medians
-of repeats. Prints Markdown. `--device cpu` tries the script itself.
+The first have random weights of `random_model.py`'s shapes: speed does not depend on what they say.
+Drafting runs `--layers` of the target's own, uncured, so its figure is the cost of a step, not a
+speed-up. Ways take turns, medians of repeats. Prints Markdown. `--device cpu` tries the script.
 """
 
 from __future__ import annotations
@@ -19,12 +18,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from random_model import SHAPES, random_model
 from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
 from taskspec_verifiers.greedy import Greedy
 
 from taskspec.decoding.cost import measure_draft, measure_target
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.fixed_shape import SWITCH
+from taskspec.decoding.native.library import SWITCH as FUSED
 from taskspec.decoding.records import DraftChoice, Request
 from taskspec.evaluation.bench_cost import measure_bandwidth, pass_bytes
 from taskspec.interfaces import DraftCorpus
@@ -32,6 +33,12 @@ from taskspec.models.loading import LanguageModel, load_language_model
 from taskspec.models.quiet import quiet_transformers
 
 DRAFT_LENGTH = 4
+WAYS = (
+    ("fused operators, graphs", "1", "1"),
+    ("transformers' operators, graphs", "1", "0"),
+    ("transformers' operators, launched one by one", "0", "0"),
+)
+"""Name, and whether graphs and fused operators are on."""
 
 
 def generating(target: LanguageModel, request: Request) -> Callable[[], float]:
@@ -73,24 +80,37 @@ def now(target: LanguageModel) -> float:
     return time.perf_counter()
 
 
+def load(name: str, device: str) -> LanguageModel:
+    """A model by name, or of a shape."""
+    if name not in SHAPES:
+        return load_language_model(name, "bfloat16", device)
+    model = random_model(name, device).requires_grad_(False)
+    return LanguageModel(model, None, name, name, frozenset(), model.lm_head)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
+    parser.add_argument("models", nargs="+")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--layers", type=int, default=2)
     arguments = parser.parse_args()
-    target = load_language_model(arguments.model, "bfloat16", arguments.device)
+    for name in arguments.models:
+        report(load(name, arguments.device), arguments)
+
+
+def report(target: LanguageModel, arguments: argparse.Namespace) -> None:
+    """Measure one model and print its tables."""
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randint(100, 1000, (128,), generator=generator).tolist()
     request = Request("0", tuple(prompt), arguments.tokens, ignore_eos=True)
     corpus = DraftCorpus([prompt], [prompt])
     ways: dict[str, Callable[[], float]] = {}
     parts: dict[str, tuple[float, float, float]] = {}
-    for name, switch in (("graphs", "1"), ("launched one by one", "0")):
-        os.environ[SWITCH] = switch
+    for name, graphs, fused in WAYS:
+        os.environ[SWITCH], os.environ[FUSED] = graphs, fused
         draft = CausalLM.build(target, corpus, CausalLMOptions(layers=arguments.layers))
         engine = Engine(target, Greedy(), {"draft": draft})
         cost = measure_target(engine.model, prompt, DRAFT_LENGTH + 1)
@@ -108,7 +128,7 @@ def main() -> None:
     bandwidth = measure_bandwidth(target.device)
     read = pass_bytes(target, len(prompt))
     base = statistics.median(found["transformers generate"])
-    print(f"{arguments.model}, {read / 1e9:.2f} GB a pass, {bandwidth / 1e9:,.0f} GB/s read\n")
+    print(f"{target.source}, {read / 1e9:.2f} GB a pass, {bandwidth / 1e9:,.0f} GB/s read\n")
     print("| way | tokens/s | over generate |\n|---|---|---|")
     for name, runs in found.items():
         median = statistics.median(runs)
@@ -117,6 +137,7 @@ def main() -> None:
     for name, (pass_seconds, v, c) in parts.items():
         roofline = read / bandwidth / pass_seconds
         print(f"| {name} | {1e3 * pass_seconds:.2f} | {roofline:.2f} | {v:.2f} | {c:.2f} |")
+    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from taskspec.decoding.fixed_shape import (
     Inputs,
     wants_fixed_shapes,
 )
+from taskspec.decoding.fused.decoder import FusedDecoder
 from taskspec.decoding.native.decoder import NativeDecoder
 from taskspec.decoding.native.drafting import Fusion, GreedyDrafting
 from taskspec.decoding.native.linear import NativeLinear
@@ -62,6 +63,7 @@ class CachedModel:
         self.fixed: FixedPasses | None = None
         if self.native is None:
             self.decoder = packed(decoder)
+            self.fused = FusedDecoder.of(decoder)
             self.cache = RowCache(self.config.num_hidden_layers, rows, length)
             if wants_fixed_shapes(self.device):
                 self.fixed = FixedPasses(
@@ -138,6 +140,8 @@ class CachedModel:
 
     def _states(self, window: Window, embeddings: Tensor, layers: Sequence[int]) -> Tensor:
         """Run transformers' decoder on embeddings [B, T, H] at a window of the cache."""
+        if self.fused is not None and embeddings.shape[1] <= MOST_TOKENS:
+            return self.fused.run(self.cache, window, embeddings, layers)
         last = self.config.num_hidden_layers
         earlier = set(layers) - {last}
         self.cache.at(window)

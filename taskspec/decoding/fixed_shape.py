@@ -9,9 +9,11 @@ written again.
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,7 +215,7 @@ class FixedPasses:
                 expected = replay.compute()
             current.wait_stream(stream)
             graph = cuda.CUDAGraph()
-            with cuda.graph(graph):
+            with _keeping_garbage(), cuda.graph(graph):
                 outputs = replay.compute()
             graph.replay()
         except RuntimeError as error:
@@ -231,6 +233,18 @@ class FixedPasses:
             "without this warning",
             stacklevel=2,
         )
+
+
+@contextmanager
+def _keeping_garbage() -> Iterator[None]:
+    """Collect none meanwhile: to free a graph while another is captured breaks the capture."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _alike(found: Tensor, expected: Tensor) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
 from taskspec.evaluation.certificate import Certificate
-from taskspec.evaluation.faults import FAULTS
+from taskspec.evaluation.faults import faults_of
 from taskspec.evaluation.losslessness import (
     Setting,
     certify_greedy,
@@ -67,7 +67,8 @@ def certify(
     longest = _settings(pool, (max(plan.draft_lengths),), (max(plan.batch_sizes),))
     samplings = SAMPLINGS if verifier.samples else ()
     served = () if exact is bundle.target else (bundle.target,)
-    steps = (1 + len(served)) * len(settings) + len(samplings) * len(longest) + len(FAULTS)
+    steps = (1 + len(served)) * len(settings) + len(samplings) * len(longest)
+    steps += len(faults_of(verifier))
 
     def done(_: str) -> None:
         on_step(steps)

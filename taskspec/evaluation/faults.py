@@ -38,6 +38,15 @@ class _Faulty(Verifier):
         right = self._inner.verify(tokens, lengths, draft_probs, target_probs, noise)
         return self._spoil(right, lengths, target_probs, noise)
 
+    def verify_greedy(
+        self, tokens: Tensor, lengths: Tensor, best: Tensor, vocabulary_size: int
+    ) -> Verdict:
+        """Spoil what the other says of one-hot distributions."""
+        right = self._inner.verify_greedy(tokens, lengths, best, vocabulary_size)
+        probs = torch.zeros(*best.shape, vocabulary_size, device=best.device)
+        probs.scatter_(-1, best[..., None], 1.0)
+        return self._spoil(right, lengths, probs, probs[..., 0] * 0)
+
 
 def _accept_all(right: Verdict, lengths: Tensor, target_probs: Tensor, noise: Tensor) -> Verdict:
     after = target_probs[torch.arange(len(lengths)), lengths]
@@ -74,25 +83,31 @@ class Fault:
     Attributes:
         what: What the engine does wrong.
         in_verdicts: Whether the verifier is at fault.
+        when_sampling: Whether greedy answers stay right.
         plant: Spoils an engine.
     """
 
     what: str
     in_verdicts: bool
+    when_sampling: bool
     plant: Callable[[Engine], None]
 
 
-def _of_verdicts(what: str, spoil: Spoil) -> Fault:
+def _of_verdicts(what: str, spoil: Spoil, when_sampling: bool = False) -> Fault:
     def plant(engine: Engine) -> None:
         engine.verifier = _Faulty(engine.verifier, spoil)
 
-    return Fault(what, True, plant)
+    return Fault(what, True, when_sampling, plant)
 
 
-FAULTS = (
+_FAULTS = (
     _of_verdicts("accepts whatever is drafted", _accept_all),
     _of_verdicts("leaves out an accepted token", _lose_accepted),
-    _of_verdicts("samples the target anew after a refusal", _forget_residual),
-    Fault("keeps a refused token in the cache", False, _keep_refused),
+    _of_verdicts("samples the target anew after a refusal", _forget_residual, when_sampling=True),
+    Fault("keeps a refused token in the cache", False, False, _keep_refused),
 )
-"""Each loses something of its own."""
+
+
+def faults_of(verifier: Verifier) -> tuple[Fault, ...]:
+    """Faults that can lose something with a verifier, each in its own way."""
+    return tuple(fault for fault in _FAULTS if verifier.samples or not fault.when_sampling)

@@ -13,7 +13,7 @@ from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Generation, Request
 from taskspec.decoding.sampling import probabilities
 from taskspec.evaluation.certificate import FaultFinding, GreedyFinding, SampledFinding
-from taskspec.evaluation.faults import FAULTS
+from taskspec.evaluation.faults import faults_of
 from taskspec.interfaces import Sampling, Verifier
 from taskspec.models.loading import LanguageModel
 
@@ -207,7 +207,7 @@ def try_faults(
         on_done: Told after each fault.
     """
     found = []
-    for fault in FAULTS:
+    for fault in faults_of(new_engine().verifier):
         engine = new_engine()
         fault.plant(engine)
         greedy = certify_greedy(engine, target, prompts, settings, expected)

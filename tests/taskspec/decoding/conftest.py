@@ -92,13 +92,19 @@ def architecture(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def target(architecture: str) -> TinyTarget:
-    return TinyTarget(make_model(architecture))
+def device() -> torch.device:
+    """Where targets are; tests that also hold on a GPU give it parameters of their own."""
+    return torch.device("cpu")
 
 
 @pytest.fixture
-def llama() -> TinyTarget:
-    return TinyTarget(make_model("llama"))
+def target(architecture: str, device: torch.device) -> TinyTarget:
+    return TinyTarget(make_model(architecture).to(device))
+
+
+@pytest.fixture
+def llama(device: torch.device) -> TinyTarget:
+    return TinyTarget(make_model("llama").to(device))
 
 
 def _near(model: Any, noise: float) -> nn.Module:
@@ -107,8 +113,9 @@ def _near(model: Any, noise: float) -> nn.Module:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in draft.parameters():
-            spread = noise * parameter.std() if parameter.numel() > 1 else 0
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
+            spread = noise * parameter.std().item() if parameter.numel() > 1 else 0
+            noisy = torch.randn(parameter.shape, generator=generator) * spread
+            parameter.add_(noisy.to(parameter.device))
     return draft
 
 

@@ -23,11 +23,19 @@ from taskspec.decoding.records import DraftChoice, Generation, Request
 from taskspec.errors import DecodingError, PluginError
 from taskspec.interfaces import Drafter, Proposal, Sampling
 
+GPU = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("error:passes run without CUDA graphs"),
+]
+WAYS = ["any shape", "fixed shapes", pytest.param("graphs", marks=GPU)]
 
-@pytest.fixture(autouse=True, params=["any shape", "fixed shapes"])
-def shapes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passes as on a CPU, and of fixed shapes as on a GPU."""
-    monkeypatch.setenv(fixed_shape.SWITCH, "1" if request.param == "fixed shapes" else "0")
+
+@pytest.fixture(autouse=True, params=WAYS)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Passes as on a CPU, of fixed shapes as on a GPU, and there, replayed as graphs."""
+    monkeypatch.setenv(fixed_shape.SWITCH, "0" if request.param == "any shape" else "1")
+    return torch.device("cuda" if request.param == "graphs" else "cpu")
 
 
 def prompts(lengths: Sequence[int] = (3, 11, 7, 20, 5, 14)) -> list[tuple[int, ...]]:
@@ -46,7 +54,7 @@ def requests(draft: DraftChoice | None = None, **changes: Any) -> list[Request]:
 def reference(target: Any, prompt: Sequence[int], count: int) -> tuple[int, ...]:
     """Greedy decoding by transformers' own generate."""
     out = target.model.generate(
-        torch.tensor([prompt]),
+        torch.tensor([prompt], device=target.device),
         max_new_tokens=count,
         do_sample=False,
         eos_token_id=1,
@@ -196,9 +204,10 @@ def test_kept_hidden_states_give_the_targets_distribution(llama):
     for request, result in zip(
         asked, Engine(llama, Greedy(), keep_hidden=True).generate(asked, 3), strict=True
     ):
-        text = torch.tensor([[*request.prompt, *result.tokens[:-1]]])
-        logits = llama.model(text).logits[0, len(request.prompt) - 1 :]
-        assert torch.allclose(llama.head(result.hidden), logits, atol=1e-4)
+        text = torch.tensor([[*request.prompt, *result.tokens[:-1]]], device=llama.device)
+        logits = llama.model(text).logits[0, len(request.prompt) - 1 :].cpu()
+        found = llama.head(result.hidden.to(llama.device)).cpu()
+        assert torch.allclose(found, logits, atol=1e-4)
         assert torch.allclose(result.log_normalizer, logits.logsumexp(-1), atol=1e-4)
 
 

@@ -7,6 +7,7 @@ again on the very same tensors. What a real graph would bake in, this one bakes 
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,8 @@ from taskspec.decoding import fixed_shape
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request
+
+from .conftest import TinyTarget, make_model
 
 
 class Recorded(TorchDispatchMode):
@@ -57,6 +60,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorded]]:
 
     @contextlib.contextmanager
     def capture(graph: Recorded) -> Iterator[None]:
+        assert not gc.isenabled(), "a graph freed meanwhile would break the capture"
         with graph:
             yield
 
@@ -180,6 +184,21 @@ def test_a_replay_that_gives_other_states_is_not_used(llama, graphs, monkeypatch
     torch.testing.assert_close(
         states, whole(llama, torch.cat([text, more], dim=1), 2), rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.filterwarnings("error:passes run without CUDA graphs")
+def test_engines_that_are_gone_do_not_break_captures(near_draft) -> None:
+    target = TinyTarget(make_model("llama").cuda())
+    asked = [Request("0", (5, 6, 7), 24, draft=DraftChoice("near", 3), ignore_eos=True)]
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(3):
+            Engine(target, Greedy(), {"near": near_draft(target)}).generate(asked)
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def test_where_capturing_fails_passes_run_one_by_one(llama, graphs, monkeypatch) -> None:

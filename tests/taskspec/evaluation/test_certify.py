@@ -36,6 +36,13 @@ def test_a_bundle_is_certified_and_planted_faults_are_caught(bundle: Path, tmp_p
     assert len(found["faults"]) == 4 and all(rule["passed"] for rule in found["verifier"]["rules"])
     assert found["greedy"][0]["dtype"] == "float32" and found["greedy"][0]["mismatches"] == []
     assert {each["temperature"] for each in found["sampled"]} == {1.0, 0.7}
+    greedy = ["--count", "8", "--lengths", "4", "--batch-sizes", "3", "--out", str(out)]
+    result = CliRunner().invoke(app, [*common, *greedy])
+    assert result.exit_code == 0, result.output
+    found = json.loads(out.read_text())
+    assert found["verifier"]["name"] == "greedy" and not found["sampled"]
+    assert len(found["faults"]) == 3, "one fault shows in sampled answers alone"
+    assert all(each["mismatches"] for each in found["faults"])
     for options, said in {
         ("--verifier", "typical"): "not lossless",
         ("--lengths", "1,x"): "--lengths takes whole numbers",

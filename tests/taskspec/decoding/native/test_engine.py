@@ -96,8 +96,7 @@ def test_greedy_answers_are_those_of_plain_decoding(
 def test_drafting_in_one_call_drafts_what_steps_draft(
     target: TinyTarget, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths = (3, 17, 8)
-    asked = requests(DraftChoice("draft", 5), lengths)
+    asked = requests(DraftChoice("draft", 5), (3, 17, 8, 40, 5, 29, 11, 23))
     whole = Engine(target, Greedy(), {"draft": DRAFTS[name](target)}).generate(asked, 3)
     monkeypatch.setattr(
         "taskspec.decoding.cached_model.CachedModel.greedy_drafting", lambda *_: None
