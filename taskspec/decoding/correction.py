@@ -180,7 +180,7 @@ class Pilot:
     def _move(self, way: Way) -> None:
         """Replace the row's draft; one that watched is up to date, another reads all anew."""
         row = self.row
-        if self.current is not None and self.current.watched:
+        if self.current is not None and self.current.watched and row.drafting:
             self.watches[self.current].take_back()
         else:
             row.stop(self.drafters)

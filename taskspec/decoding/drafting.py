@@ -39,7 +39,7 @@ class Drafts:
         hidden: Tensor | None,
     ) -> None:
         """Tell each drafter what was emitted for its unfinished rows."""
-        for name, indices in _by_drafter(rows, unfinished=True).items():
+        for name, indices in _by_drafter(rows).items():
             counts = torch.tensor([emitted[index] for index in indices])
             tokens = torch.zeros(len(indices), int(counts.max()), dtype=torch.int64)
             for place, index in enumerate(indices):
@@ -58,16 +58,25 @@ def draft_batch(
     rows: Sequence[Row],
     drafters: Mapping[str, Drafter],
     target: Target,
-    limits: Sequence[int] | None = None,
+    wanted: Sequence[int],
 ) -> Drafts:
-    """Let each row's drafter propose, up to the row's limit; rows without one propose nothing."""
-    wanted = [row.draft_length for row in rows]
-    if limits is not None:
-        wanted = [min(pair) for pair in zip(wanted, limits, strict=True)]
+    """Let each row's drafter propose as many tokens as are wanted, at most.
+
+    A drafter that has not started on a row starts when it is to draft for it.
+
+    Args:
+        rows: The rows.
+        drafters: The pool.
+        target: Whose tokens these are.
+        wanted: Tokens for each row; 0 for rows without a drafter.
+    """
     if not any(wanted):
         noise = torch.stack([row.noise(1) for row in rows]).to(target.device)
         none = torch.zeros(len(rows), 0, dtype=torch.int64, device=target.device)
         return Drafts(none, none.new_zeros(len(rows)), None, noise)
+    for row, count in zip(rows, wanted, strict=True):
+        if count and not row.drafting:
+            row.start(drafters)
     draft_noise = [row.noise(count) for row, count in zip(rows, wanted, strict=True)]
     proposals = {
         name: (indices, _propose(drafters[name], rows, indices, wanted, draft_noise))
@@ -92,11 +101,11 @@ def draft_batch(
     return Drafts(tokens, lengths, probs, noise.to(target.device))
 
 
-def _by_drafter(rows: Sequence[Row], unfinished: bool = False) -> dict[str, list[int]]:
-    """Indices of the rows that each drafter serves."""
+def _by_drafter(rows: Sequence[Row]) -> dict[str, list[int]]:
+    """Indices of the unfinished rows that each drafter has started on."""
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
-        if row.choice is not None and not (unfinished and row.finish is not None):
+        if row.choice is not None and row.drafting and row.finish is None:
             groups.setdefault(row.choice.draft, []).append(index)
     return groups
 

@@ -144,7 +144,11 @@ class Engine:
 
     @torch.inference_mode()
     def _prefill(self, rows: list[Row]) -> None:
-        """Run the prompts (right-padded), emit each row's first token, start the drafts."""
+        """Run the prompts (right-padded), emit each row's first token.
+
+        A draft that goes on from the target's states starts now, while they are here; others start
+        when they first draft, which in a large batch may be never.
+        """
         prompts = [row.request.prompt for row in rows]
         counts = [len(prompt) for prompt in prompts]
         tokens = torch.zeros(len(rows), max(counts), dtype=torch.int64)
@@ -163,10 +167,10 @@ class Engine:
             self._keep(rows, last[:, None], logits.float().logsumexp(-1), [1] * len(rows))
         for index, row in enumerate(rows):
             row.emit([first[index]])
-            if row.choice is not None and row.finish is None:
-                wants = self.drafters[row.choice.draft].hidden_layers
-                hidden = self._extra(states[index, : counts[index]]) if wants else None
-                row.start(self.drafters, hidden)
+            if row.choice is None or row.finish is not None:
+                continue
+            if self.drafters[row.choice.draft].hidden_layers:
+                row.start(self.drafters, self._extra(states[index, : counts[index]]))
 
     @torch.inference_mode()
     def _step(self, rows: list[Row], pace: Pace | None) -> None:
@@ -174,8 +178,10 @@ class Engine:
         pilots = [row.pilot for row in rows if row.pilot is not None]
         for pilot in pilots:
             pilot.steer()
-        limits = None if pace is None else pace.lengths([row.choice for row in rows])
-        drafts = draft_batch(rows, self.drafters, self.target, limits)
+        choices, asked = [row.choice for row in rows], [row.draft_length for row in rows]
+        if pace is not None:
+            asked = [min(pair) for pair in zip(asked, pace.lengths(choices), strict=True)]
+        drafts = draft_batch(rows, self.drafters, self.target, asked)
         pending = torch.tensor([[row.tokens[-1]] for row in rows], device=self.target.device)
         tokens = torch.cat([pending, drafts.tokens], dim=1)  # [B, 1 + K]
         slots, counts = [row.slot for row in rows], [1 + n for n in drafts.lengths.tolist()]
@@ -192,6 +198,8 @@ class Engine:
         drafts.commit(rows, self.drafters, emitted, extra)
         for pilot in pilots:
             pilot.learn()
+        if pace is not None:
+            pace.learn(choices, asked, [row.steps[-1] for row in rows])
 
     def _verify(self, rows: Sequence[Row], drafts: Drafts, logits: Tensor, real: Tensor) -> Verdict:
         """Which drafted tokens stand, given the target's logits [N, V] at the real positions."""

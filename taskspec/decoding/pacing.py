@@ -2,8 +2,8 @@
 
 One row's drafted tokens are nearly free to verify while the pass waits for memory. Many rows'
 tokens together keep the arithmetic busy, and then each has to earn its place. What a batch should
-draft depends on the drafts' known acceptance and on costs alone, never on the texts at hand, so no
-answer's distribution changes.
+draft depends on costs and on acceptance, as it was measured and as the steps so far showed it. It
+is decided before anything is drafted, so no answer's distribution changes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from taskspec.decoding.cost import AcceptanceCurve, TargetCost, best_length
-from taskspec.decoding.records import DraftChoice
+from taskspec.decoding.evidence import Evidence
+from taskspec.decoding.records import DraftChoice, StepRecord
 
 _SWEEPS = 4
+_PROMISE_WEIGHT = 32.0
+"""Steps that the promise counts for."""
+_STEPS = 16
+"""Steps after which lengths are chosen anew."""
+_WORTH = 1.03
+"""Promise over drafting nothing that is worth a start: drafts read the texts first."""
 _Group = tuple[DraftChoice | None, int]
 
 
@@ -49,6 +56,8 @@ class Pace:
     _chosen: dict[tuple[_Group, ...], Mapping[DraftChoice | None, int]] = field(
         default_factory=dict, repr=False, compare=False
     )
+    _evidence: dict[DraftChoice, Evidence] = field(default_factory=dict, repr=False, compare=False)
+    _steps: Counter[None] = field(default_factory=Counter, repr=False, compare=False)
 
     def lengths(self, choices: Sequence[DraftChoice | None]) -> list[int]:
         """How far each row should draft now, at most as far as it asks.
@@ -61,6 +70,35 @@ class Pace:
             self._chosen[key] = self._choose(key)
         return [self._chosen[key][choice] for choice in choices]
 
+    def learn(
+        self,
+        choices: Sequence[DraftChoice | None],
+        asked: Sequence[int],
+        steps: Sequence[StepRecord],
+    ) -> None:
+        """Take in what a step of all rows brought.
+
+        Args:
+            choices: One per row.
+            asked: Tokens that each row's draft was asked for.
+            steps: What came of it.
+        """
+        for choice, count, step in zip(choices, asked, steps, strict=True):
+            if choice is None or choice not in self.drafts or not count:
+                continue
+            if step.emitted == step.accepted + 1:
+                self._known(choice).learn(count, step.drafted, step.accepted)
+        self._steps[None] += 1
+        if self._steps[None] % _STEPS == 0:
+            self._chosen.clear()
+
+    def _known(self, choice: DraftChoice) -> Evidence:
+        if choice not in self._evidence:
+            curve = self.drafts[choice].curve
+            longest = len(curve.block_efficiency)
+            self._evidence[choice] = Evidence(curve, longest, _PROMISE_WEIGHT)
+        return self._evidence[choice]
+
     def rate(self, groups: Sequence[_Group], lengths: Mapping[DraftChoice | None, int]) -> float:
         """Tokens per second that a step promises.
 
@@ -71,11 +109,10 @@ class Pace:
         tokens, wide, drafting = 0.0, 0.0, 0.0
         for choice, rows in groups:
             k = lengths[choice]
-            known = None if choice is None else self.drafts.get(choice)
-            if known is None or not k:
+            if choice is None or choice not in self.drafts or not k:
                 tokens, wide = tokens + rows, wide + rows * (1 + k)
                 continue
-            curve = known.curve
+            known, curve = self.drafts[choice], self._known(choice).curve
             tokens += rows * curve.block_efficiency[k - 1]
             wide += rows * (1 + curve.mean_drafted(k))
             # A draft's own passes widen with its rows as the target's do.
@@ -87,8 +124,9 @@ class Pace:
         """The best of what is reached from full lengths, from none, and of not drafting at all."""
         asked = {choice: choice.draft_length if choice else 0 for choice, _ in groups}
         none = {choice: 0 if choice in self.drafts else k for choice, k in asked.items()}
-        found = [none, self._climb(groups, none), self._climb(groups, asked)]
-        return max(found, key=lambda lengths: self.rate(groups, lengths))
+        found = [self._climb(groups, none), self._climb(groups, asked)]
+        best = max(found, key=lambda lengths: self.rate(groups, lengths))
+        return best if self.rate(groups, best) > _WORTH * self.rate(groups, none) else none
 
     def _climb(
         self, groups: Sequence[_Group], start: Mapping[DraftChoice | None, int]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from taskspec.decoding.cost import AcceptanceCurve, TargetCost, best_length
+from taskspec.decoding.evidence import Evidence
 from taskspec.decoding.records import DraftChoice
 
 
@@ -88,24 +89,15 @@ class Estimate:
     """
 
     def __init__(self, way: Way, prices: Prices, weight: float) -> None:
-        def parts(sums: tuple[float, ...], first: float) -> list[float]:
-            return [weight * (b - a) for a, b in zip((first, *sums), sums, strict=False)]
-
         self.way, self.prices = way, prices
-        self._tried = [weight] * way.longest
-        self._stood = parts(way.curve.block_efficiency[: way.longest], 1.0)
-        drafted = tuple(way.curve.mean_drafted(k + 1) for k in range(way.longest))
-        self._drafted = parts(drafted, 0.0)
+        self._evidence = Evidence(way.curve, way.longest, weight)
         self._best: tuple[int, float] | None = None
         self.seen = False
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
         """Take in a step that was asked for `asked` tokens, and that nothing cut."""
         self.seen, self._best = self.seen or asked > 0, None
-        for place in range(min(asked, self.way.longest)):
-            self._tried[place] += 1
-            self._stood[place] += accepted > place
-            self._drafted[place] += drafted > place
+        self._evidence.learn(asked, drafted, accepted)
 
     def best(self) -> tuple[int, float]:
         """The length that saves most, or a shorter one as good, and its saving.
@@ -113,13 +105,11 @@ class Estimate:
         The saving is in plain steps per emitted token, negative where drafting loses.
         """
         if self._best is None:
-            savings, stood, drafted, attempts = {}, 0.0, 0.0, 1.0
-            for place, tried in enumerate(self._tried):
-                stood += self._stood[place] / tried
-                drafted += self._drafted[place] / tried
-                cost = self.prices.step(self.way, drafted, attempts)
-                savings[place + 1] = 1 - cost / (1 + stood)
-                attempts += self._drafted[place] / tried
-            length = best_length({k: 1 / (1 - saving) for k, saving in savings.items()})
-            self._best = length, savings[length]
+            curve = self._evidence.curve
+            costs = {
+                k: self.prices.step(self.way, curve.mean_drafted(k), curve.mean_attempts(k))
+                for k in range(1, self.way.longest + 1)
+            }
+            length = best_length({k: curve.block_efficiency[k - 1] / c for k, c in costs.items()})
+            self._best = length, 1 - costs[length] / curve.block_efficiency[length - 1]
         return self._best

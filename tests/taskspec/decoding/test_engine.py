@@ -316,6 +316,63 @@ def _plain_answers() -> list[tuple[int, ...]]:
     return _cache["plain"]
 
 
+class Watched(Babbler):
+    """Notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.started: dict[int, list[int]] = {}
+        self.calls: list[str] = []
+
+    def start(self, row, prompt, sampling, hidden=None, adapter=None):
+        assert row not in self.started, "started twice"
+        self.started[row] = list(prompt)
+        self.calls.append("start")
+
+    def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
+        assert all(row in self.started for row in rows)
+        return super().propose(rows, k, noise)
+
+    def commit(self, rows, tokens, counts, hidden=None):
+        for row, new, count in zip(rows, tokens.tolist(), counts.tolist(), strict=True):
+            self.started[row] += new[:count]
+
+    def stop(self, row):
+        self.calls.append("stop")
+        del self.started[row]
+
+
+class From(Pace):
+    """Nothing is drafted before a step."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(TargetCost((1.0,)), 0.0, {})
+        self.first, self.step = first, 0
+
+    def lengths(self, choices: Sequence[DraftChoice | None]) -> list[int]:
+        self.step += 1
+        return [4 if self.step > self.first else 0] * len(choices)
+
+
+def test_a_drafter_starts_when_it_first_drafts_and_with_all_that_was_said(llama):
+    plain = tokens(Engine(llama, Greedy()).generate(requests(ignore_eos=True)))
+    drafter = Watched()
+    engine = Engine(llama, Greedy(), {"watched": drafter})
+    asked = requests(DraftChoice("watched", 3), ignore_eos=True)
+    assert tokens(engine.generate(asked, 6, pace=From(1000))) == plain
+    assert not drafter.calls, "it never drafted"
+    seen: dict[str, list[int]] = {}
+
+    def note(name: str, new: Sequence[int]) -> None:
+        seen.setdefault(name, []).extend(new)
+        row = int(name)
+        if row in drafter.started and len(seen[name]) < 24:
+            assert drafter.started[row] == [*prompts()[row], *seen[name]]
+
+    assert tokens(engine.generate(asked, 6, note, pace=From(5))) == plain
+    assert sorted(drafter.calls) == ["start"] * 6 + ["stop"] * 6 and not drafter.started
+
+
 def test_a_drafter_that_proposes_too_much_is_named(llama):
     engine = Engine(llama, Greedy(), {"babbler": Babbler(0, too_many=True)})
     with pytest.raises(PluginError, match="babbler.*more tokens than asked"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from taskspec.decoding.cost import AcceptanceCurve, TargetCost
 from taskspec.decoding.pacing import DraftPace, Pace
-from taskspec.decoding.records import DraftChoice
+from taskspec.decoding.records import DraftChoice, StepRecord
 
 SURE, UNSURE = DraftChoice("sure", 4), DraftChoice("unsure", 4)
 
@@ -32,8 +32,8 @@ def pace(passes: tuple[float, ...], seconds: float = 0.02, overhead: float = 0.0
 
 FREE = (1.0,) * 64
 """The memory is all that counts."""
-BUSY = tuple(0.5 + 0.5 * n for n in range(1, 65))
-"""Every further token costs half of the first."""
+BUSY = tuple(0.7 + 0.3 * n for n in range(1, 65))
+"""Every further token costs three tenths of the first."""
 
 
 def test_where_tokens_are_free_drafts_are_as_long_as_asked() -> None:
@@ -64,6 +64,31 @@ def test_a_draft_that_seldom_speaks_costs_seldom() -> None:
     assert seldom.lengths([lookup] * 4)[0] >= 3
 
 
+def test_what_the_steps_show_counts_more_and_more() -> None:
+    paced = pace(BUSY)
+    assert paced.lengths([SURE] * 8)[0] > 0
+    refused = [StepRecord(4, 0, 1)] * 8
+    for _ in range(32):
+        paced.learn([SURE] * 8, [4] * 8, refused)
+    assert paced.lengths([SURE] * 8) == [0] * 8
+    assert pace(BUSY).lengths([SURE] * 8)[0] > 0, "another batch begins with the promise"
+
+
+def test_steps_that_the_end_of_an_answer_cut_and_rows_that_drafted_nothing_show_nothing() -> None:
+    paced = pace(BUSY)
+    before = paced.lengths([SURE, UNSURE, None])
+    for _ in range(64):
+        cut, plain = StepRecord(4, 3, 3), StepRecord(0, 0, 1)
+        paced.learn([SURE, UNSURE, None], [4, 0, 0], [cut, plain, plain])
+    assert paced.lengths([SURE, UNSURE, None]) == before
+
+
+def test_a_small_gain_is_not_worth_a_start() -> None:
+    dear = pace(tuple(1 + 0.885 * n for n in range(64)), seconds=0.0)
+    assert 1.0 < dear.rate([(SURE, 1)], {SURE: 1}) < 1.03
+    assert dear.lengths([SURE]) == [0]
+
+
 def test_a_pass_longer_than_any_measured_costs_in_proportion() -> None:
     short = pace((1.0, 1.0))
     assert short.rate([(None, 8)], {None: 0}) == pytest.approx(8 / 4)
@@ -86,6 +111,7 @@ def test_no_choice_promises_less_than_plain_decoding_or_much_less_than_the_best(
     assert len(chosen) == len(groups), "rows that draft alike go equally far"
     own = paced.rate(groups, chosen)
     assert own >= paced.rate(groups, dict.fromkeys(chosen, 0)) - 1e-9
+    assert any(lengths) <= (own > 1.03 * paced.rate(groups, dict.fromkeys(chosen, 0)))
     ways = [[0] if each is None else range(5) for each, _ in groups]
     best = max(
         paced.rate(groups, dict(zip(chosen, tried, strict=True)))
