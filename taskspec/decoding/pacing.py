@@ -39,7 +39,7 @@ class DraftPace:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pace:
     """Chooses draft lengths for the rows of a batch: tokens over seconds of the whole step.
 
@@ -57,7 +57,7 @@ class Pace:
         default_factory=dict, repr=False, compare=False
     )
     _evidence: dict[DraftChoice, Evidence] = field(default_factory=dict, repr=False, compare=False)
-    _steps: Counter[None] = field(default_factory=Counter, repr=False, compare=False)
+    _steps: int = field(default=0, repr=False, compare=False)
 
     def lengths(self, choices: Sequence[DraftChoice | None]) -> list[int]:
         """How far each row should draft now, at most as far as it asks.
@@ -88,8 +88,8 @@ class Pace:
                 continue
             if step.emitted == step.accepted + 1:
                 self._known(choice).learn(count, step.drafted, step.accepted)
-        self._steps[None] += 1
-        if self._steps[None] % _STEPS == 0:
+        self._steps += 1
+        if self._steps % _STEPS == 0:
             self._chosen.clear()
 
     def _known(self, choice: DraftChoice) -> Evidence:

@@ -67,7 +67,9 @@ class Member:
 class Drafter(Plugin, ABC):
     """Proposes the next tokens of rows that come and go.
 
-    A row is one request. Its life: `start`, then `propose` and `commit` in turn, then `stop`.
+    A row is one request. Its life: `start`, then `propose` and `commit` in turn, then `stop`. A row
+    that never drafts never starts, and one that wants no states of the target may start in the
+    middle of its answer.
     `build` makes a drafter for a target and corpus; `save` and `load` round-trip it.
 
     Attributes:

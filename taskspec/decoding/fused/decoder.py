@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -75,7 +76,8 @@ class FusedDecoder:
         """The decoder with fused operators, or None where they do not apply.
 
         They apply to decoders on a GPU in 16 bits, made of the parts that the kernels know, whose
-        states on a probe they reproduce. `TASKSPEC_NATIVE=0` keeps transformers' own.
+        states on a probe they reproduce. `TASKSPEC_NATIVE=0` keeps transformers' own; where the
+        kernels cannot be compiled, one warning says so.
         """
         first = next(decoder.parameters(), None)
         if (
@@ -88,9 +90,16 @@ class FusedDecoder:
             return None
         try:
             made = cls(decoder)
-        except ImportError:
+            return made if made.reproduces() else None
+        except Exception as error:  # noqa: BLE001 - Triton passes on what its compilers raise
+            reason = str(error).strip().splitlines()[:1]
+            warnings.warn(
+                "passes run with transformers' operators, which is slower: the fused ones cannot "
+                f"be compiled ({type(error).__name__}: {''.join(reason)}); install a C compiler "
+                f"and Triton, or set {SWITCH}=0 to do without",
+                stacklevel=2,
+            )
             return None
-        return made if made.reproduces() else None
 
     @torch.inference_mode()
     def reproduces(self) -> bool:

@@ -125,6 +125,20 @@ def test_sixteen_bits_round_as_transformers_does(name: str, dtype: torch.dtype) 
     assert FusedDecoder(decoder_of(name, dtype)).reproduces()
 
 
+def test_where_kernels_cannot_be_compiled_transformers_runs_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if DEVICE.type != "cuda":
+        pytest.skip("only a GPU asks for kernels")
+
+    def fails(_: FusedDecoder) -> bool:
+        raise RuntimeError("Failed to find C compiler.\nmore")
+
+    monkeypatch.setattr(FusedDecoder, "reproduces", fails)
+    with pytest.warns(UserWarning, match="Failed to find C compiler"):
+        assert FusedDecoder.of(decoder_of("llama", torch.bfloat16)) is None
+
+
 class Scaled(torch.nn.Module):
     """An MLP that no kernel knows of."""
 
