@@ -1,7 +1,7 @@
 """The one decoding loop: draft k, one target pass over k + 1 positions, verify, commit.
 
 Plain decoding is the same loop with k = 0. Rows of a batch have lengths, drafts and draft
-lengths of their own and do not influence each other.
+lengths of their own, and no row's distribution depends on another row.
 """
 
 from __future__ import annotations

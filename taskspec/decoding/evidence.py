@@ -22,6 +22,7 @@ class Evidence:
         self._tried = [weight] * longest
         self._stood = [weight * (b - a) for a, b in pairwise(stood)]
         self._drafted = [weight * (b - a) for a, b in pairwise(drafted)]
+        self._promised = list(zip(self._tried, self._stood, self._drafted, strict=True))
         self._curve: AcceptanceCurve | None = None
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
@@ -37,6 +38,14 @@ class Evidence:
             self._tried[place] += 1
             self._stood[place] += accepted > place
             self._drafted[place] += drafted > place
+
+    def fade(self, share: float) -> None:
+        """Let what was seen count for a share of what it did."""
+        self._curve = None
+        for place, (own, stood, drafted) in enumerate(self._promised):
+            self._tried[place] += (1 - share) * (own - self._tried[place])
+            self._stood[place] += (1 - share) * (stood - self._stood[place])
+            self._drafted[place] += (1 - share) * (drafted - self._drafted[place])
 
     @property
     def curve(self) -> AcceptanceCurve:

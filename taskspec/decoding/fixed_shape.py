@@ -197,12 +197,13 @@ class FixedPasses:
         """What the replay gives for what its buffers hold."""
         if not self._captures:
             return replay.compute()
-        if replay.graph is None:
-            self._capture(replay)
+        with torch.cuda.device(self.device):
             if replay.graph is None:
-                return replay.compute()
-        replay.graph.replay()
-        return tuple(each.clone() for each in replay.outputs)
+                self._capture(replay)
+                if replay.graph is None:
+                    return replay.compute()
+            replay.graph.replay()
+            return tuple(each.clone() for each in replay.outputs)
 
     def _capture(self, replay: _Replay) -> None:
         """Capture a computation, unless it cannot be or gives something else when replayed."""
@@ -217,6 +218,8 @@ class FixedPasses:
             graph = cuda.CUDAGraph()
             with _keeping_garbage(), cuda.graph(graph):
                 outputs = replay.compute()
+            for each in outputs:
+                each.zero_()
             graph.replay()
         except RuntimeError as error:
             self._give_up(str(error).splitlines()[0])

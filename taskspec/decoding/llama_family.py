@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+_TYPES = {"llama", "mistral", "qwen2", "qwen3"}
+"""Of other models some look alike and do more, such as layers that do not turn their keys."""
 _TABLES = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings whose angles depend on the position alone."""
 _PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -14,13 +16,14 @@ _MLP = {"gate_proj", "up_proj", "down_proj"}
 
 
 def is_llama_family(decoder: Any) -> bool:
-    """Whether a decoder is made of the parts of llama, qwen2, qwen3, mistral and their like."""
+    """Whether a decoder is a llama, mistral, qwen2 or qwen3, made of the parts that these have."""
     layers, config = getattr(decoder, "layers", None), getattr(decoder, "config", None)
     if not isinstance(layers, nn.ModuleList) or not hasattr(decoder, "rotary_emb"):
         return False
     rope = getattr(config, "rope_parameters", None) or {}
     return (
-        getattr(config, "hidden_act", None) in ("silu", "swish")
+        getattr(config, "model_type", None) in _TYPES
+        and getattr(config, "hidden_act", None) in ("silu", "swish")
         and rope.get("rope_type", "default") in _TABLES
         and _is_norm(getattr(decoder, "norm", None))
         and all(_known_layer(layer) for layer in layers)

@@ -21,6 +21,8 @@ _PROMISE_WEIGHT = 32.0
 """Steps that the promise counts for."""
 _STEPS = 16
 """Steps after which lengths are chosen anew."""
+_REMEMBERED = 0.75
+"""What then counts of what was seen: later texts may be other ones."""
 _WORTH = 1.03
 """Promise over drafting nothing that is worth a start: drafts read the texts first."""
 _Group = tuple[DraftChoice | None, int]
@@ -59,6 +61,10 @@ class Pace:
     _evidence: dict[DraftChoice, Evidence] = field(default_factory=dict, repr=False, compare=False)
     _steps: int = field(default=0, repr=False, compare=False)
 
+    def fresh(self) -> Pace:
+        """One that knows the promises alone."""
+        return Pace(self.passes, self.overhead, self.drafts)
+
     def lengths(self, choices: Sequence[DraftChoice | None]) -> list[int]:
         """How far each row should draft now, at most as far as it asks.
 
@@ -91,6 +97,8 @@ class Pace:
         self._steps += 1
         if self._steps % _STEPS == 0:
             self._chosen.clear()
+            for evidence in self._evidence.values():
+                evidence.fade(_REMEMBERED)
 
     def _known(self, choice: DraftChoice) -> Evidence:
         if choice not in self._evidence:

@@ -110,5 +110,5 @@ def _answer(
     bundle: Bundle, requests: Sequence[Request], rows: int, pace: Pace
 ) -> tuple[list[Generation], float]:
     started = time.perf_counter()
-    done = bundle.engine.generate(requests, rows, pace=pace)
+    done = bundle.engine.generate(requests, rows, pace=pace.fresh())
     return done, sum(len(each.tokens) for each in done) / (time.perf_counter() - started)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Self
 
 import torch
@@ -16,9 +17,9 @@ from taskspec.decoding.native.library import SWITCH
 from taskspec.decoding.row_cache import RowCache, Window
 from taskspec.models.attention import sliding_window
 
-_PROBE, _TOLERANCE = 8, 0.1
+_PROBE, _KEYS, _TOLERANCE = 32, 512, 0.1
 _COPIED = 2**30
-"""Bytes that copies of matrices may take, all layers together."""
+"""Bytes that copies of one decoder's matrices may take."""
 
 
 class _Joined:
@@ -77,7 +78,7 @@ class FusedDecoder:
 
         They apply to decoders on a GPU in 16 bits, made of the parts that the kernels know, whose
         states on a probe they reproduce. `TASKSPEC_NATIVE=0` keeps transformers' own; where the
-        kernels cannot be compiled, one warning says so.
+        kernels cannot run, one warning says so.
         """
         first = next(decoder.parameters(), None)
         if (
@@ -89,14 +90,15 @@ class FusedDecoder:
         ):
             return None
         try:
-            made = cls(decoder)
-            return made if made.reproduces() else None
+            with torch.cuda.device(first.device):
+                made = cls(decoder)
+                return made if made.reproduces() else None
         except Exception as error:  # noqa: BLE001 - Triton passes on what its compilers raise
             reason = str(error).strip().splitlines()[:1]
             warnings.warn(
                 "passes run with transformers' operators, which is slower: the fused ones cannot "
-                f"be compiled ({type(error).__name__}: {''.join(reason)}); install a C compiler "
-                f"and Triton, or set {SWITCH}=0 to do without",
+                f"run ({type(error).__name__}: {''.join(reason)}); they need Triton, a C compiler "
+                f"and some memory; {SWITCH}=0 does without them and this warning",
                 stacklevel=2,
             )
             return None
@@ -109,8 +111,10 @@ class FusedDecoder:
         shape = (2, _PROBE, decoder.norm.weight.shape[0])
         probe = torch.randn(shape, generator=generator).mul(0.1)
         probe = probe.to(device, decoder.norm.weight.dtype)
-        cache = RowCache(len(decoder.layers), 2, _PROBE)
-        window = cache.open([0, 1], _PROBE, device)
+        # As many tokens and keys as take every kernel, in its largest form.
+        cache = RowCache(len(decoder.layers), 2, _KEYS)
+        rows, places = torch.arange(2, device=device)[:, None], torch.arange(_PROBE, device=device)
+        window = Window((0, 1), rows, places.expand(2, -1).contiguous(), _KEYS, True)
         expected = decoder(inputs_embeds=probe, use_cache=False).last_hidden_state
         found = self.run(cache, window, probe, [len(decoder.layers)])
         wrong = (found.float() - expected.float()).norm(dim=-1)
@@ -131,6 +135,13 @@ class FusedDecoder:
         Returns:
             [B, T, H * len(layers)].
         """
+        device = torch.cuda.device(embeddings.device) if embeddings.is_cuda else nullcontext()
+        with device:
+            return self._run(cache, window, embeddings, layers)
+
+    def _run(
+        self, cache: RowCache, window: Window, embeddings: Tensor, layers: Sequence[int]
+    ) -> Tensor:
         from taskspec.decoding.fused.operators import add_norm, attend, gated, rotate_and_store
 
         decoder = self._decoder

@@ -1,7 +1,8 @@
 """Triton kernels; `operators` says what each computes.
 
-Sums are float32; results round to the model's dtype where transformers rounds them. Types are
-Triton's: addresses and numbers at run time, `tl.constexpr` when compiled.
+Sums are float32, and so is what happens between a load and a store but for norms and gates, which
+round where transformers does. Types are Triton's: addresses and numbers at run time, `tl.constexpr`
+when compiled.
 """
 
 from __future__ import annotations
@@ -138,8 +139,10 @@ def join(pieces, weights, mixed, size, PARTS: tl.constexpr, BLOCK: tl.constexpr)
     slot, part, places = tl.program_id(0).to(tl.int64), tl.arange(0, PARTS), tl.arange(0, BLOCK)
     inside = places < size
     weight = tl.load(weights + slot * PARTS + part)
-    share = tl.exp(weight - tl.max(weight))
-    share = share / tl.sum(share)
+    peak = tl.max(weight)
+    share = tl.exp(weight - tl.where(peak == -float("inf"), 0.0, peak))
+    whole = tl.sum(share)
+    share = share / tl.where(whole == 0.0, 1.0, whole)
     at = (slot * PARTS + part)[:, None] * size + places[None, :]
     piece = tl.load(pieces + at, mask=inside[None, :], other=0.0)
     result = tl.sum(piece * share[:, None], 0)

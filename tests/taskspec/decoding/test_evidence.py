@@ -37,6 +37,20 @@ def test_in_the_end_it_is_what_was_seen(pairs: list[tuple[int, int]]) -> None:
     assert evidence.curve.drafted == pytest.approx(seen.drafted, abs=1e-6)
 
 
+def test_what_was_seen_fades() -> None:
+    evidence = Evidence(PROMISE, 3, 4.0)
+    for _ in range(50):
+        evidence.learn(3, 3, 0)
+    low = evidence.curve.block_efficiency[2]
+    evidence.fade(0.5)
+    between = evidence.curve.block_efficiency[2]
+    for _ in range(40):
+        evidence.fade(0.5)
+    assert low < between < evidence.curve.block_efficiency[2]
+    assert evidence.curve.block_efficiency == pytest.approx(PROMISE.block_efficiency)
+    assert evidence.curve.drafted == pytest.approx(PROMISE.drafted)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), max_size=30))
 def test_shares_of_what_is_drafted_stay_shares(steps: list[tuple[int, int, int]]) -> None:

@@ -71,7 +71,11 @@ def test_what_the_steps_show_counts_more_and_more() -> None:
     for _ in range(32):
         paced.learn([SURE] * 8, [4] * 8, refused)
     assert paced.lengths([SURE] * 8) == [0] * 8
-    assert pace(BUSY).lengths([SURE] * 8)[0] > 0, "another batch begins with the promise"
+    assert paced.fresh().lengths([SURE] * 8)[0] > 0, "another batch begins with the promise"
+    plain = [StepRecord(0, 0, 1)] * 8
+    for _ in range(400):
+        paced.learn([SURE] * 8, [0] * 8, plain)
+    assert paced.lengths([SURE] * 8)[0] > 0, "later texts are given another chance"
 
 
 def test_steps_that_the_end_of_an_answer_cut_and_rows_that_drafted_nothing_show_nothing() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from taskspec_verifiers.greedy import Greedy
 from torch import Tensor
 from transformers import (
     LlamaConfig,
@@ -23,8 +24,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.fixed_shape import SWITCH
 from taskspec.decoding.fused.decoder import FusedDecoder
+from taskspec.decoding.records import DraftChoice, Request
 from taskspec.decoding.row_cache import RowCache, Window
+
+from ..conftest import TinyTarget, make_model
 
 GPU = torch.cuda.is_available()
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -123,6 +129,40 @@ def test_sixteen_bits_round_as_transformers_does(name: str, dtype: torch.dtype) 
     if INTERPRETED and dtype == torch.bfloat16:
         pytest.skip("Triton's interpreter computes with the bits of bfloat16")
     assert FusedDecoder(decoder_of(name, dtype)).reproduces()
+
+
+@torch.inference_mode()
+def test_rows_without_a_part_and_longer_ones_harm_nobody() -> None:
+    decoder = decoder_of("mistral, sliding")
+    fused, cache = FusedDecoder(decoder), RowCache(3, 2, 1024)
+    (text,) = texts(48, 5)
+    fused.run(cache, window_at(cache, [0, 900], 4, 1024), text[:, :4].expand(2, -1, -1), [3])
+    found = fused.run(cache, window_at(cache, [4, 904], 1, 512), text[:, 4:].expand(2, -1, -1), [3])
+    expected = decoder(inputs_embeds=text).last_hidden_state
+    torch.testing.assert_close(found[0], expected[0, -1:], rtol=1e-3, atol=1e-3)
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_answers_with_drafts_are_those_of_generate(
+    architecture: str, near_draft: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FusedDecoder, "of", classmethod(lambda cls, decoder: cls(decoder)))
+    monkeypatch.setenv(SWITCH, "1")
+    target = TinyTarget(make_model(architecture).to(DEVICE))
+    prompts = [tuple(2 + (3 * n + 5 * i) % 46 for i in range(n)) for n in (3, 11, 6)]
+    choice = DraftChoice("near", 3)
+    asked = [Request(str(n), each, 10, draft=choice) for n, each in enumerate(prompts)]
+    engine = Engine(target, Greedy(), {"near": near_draft(target)})
+    assert engine.model.fused is not None
+    found = engine.generate(asked, 2)
+    assert any(step.accepted for each in found for step in each.steps)
+    for prompt, answer in zip(prompts, found, strict=True):
+        text = torch.tensor([prompt], device=DEVICE)
+        said = target.model.generate(
+            text, max_new_tokens=10, do_sample=False, eos_token_id=1, pad_token_id=0
+        )
+        assert answer.tokens == tuple(said[0, len(prompt) :].tolist())
 
 
 def test_where_kernels_cannot_be_compiled_transformers_runs_on(
