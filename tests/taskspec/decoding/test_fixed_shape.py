@@ -70,6 +70,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorded]]:
         "Stream": lambda: stream,
         "current_stream": lambda: stream,
         "stream": lambda _: contextlib.nullcontext(),
+        "device": lambda _: contextlib.nullcontext(),
         "CUDAGraph": new,
         "graph": capture,
     }.items():
