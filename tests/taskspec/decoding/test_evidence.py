@@ -25,9 +25,8 @@ def test_at_first_it_is_the_promise() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
 def test_in_the_end_it_is_what_was_seen(pairs: list[tuple[int, int]]) -> None:
-    steps = [
-        StepRecord(drafted, min(pair), min(pair) + 1) for pair in pairs for drafted in pair[:1]
-    ]
+    stood = [min(pair) for pair in pairs]
+    steps = [StepRecord(pair[0], n, n + 1) for pair, n in zip(pairs, stood, strict=True)]
     evidence = Evidence(PROMISE, 3, 1e-9)
     for step in steps:
         evidence.learn(3, step.drafted, step.accepted)
