@@ -41,8 +41,11 @@ class _Faulty(Verifier):
     def verify_greedy(
         self, tokens: Tensor, lengths: Tensor, best: Tensor, vocabulary_size: int
     ) -> Verdict:
-        """Spoil greedy verdicts, too, whatever the claim."""
-        return self._verify_one_hot(tokens, lengths, best, vocabulary_size)
+        """Spoil what the other says of one-hot distributions."""
+        right = self._inner.verify_greedy(tokens, lengths, best, vocabulary_size)
+        probs = torch.zeros(*best.shape, vocabulary_size, device=best.device)
+        probs.scatter_(-1, best[..., None], 1.0)
+        return self._spoil(right, lengths, probs, probs[..., 0] * 0)
 
 
 def _accept_all(right: Verdict, lengths: Tensor, target_probs: Tensor, noise: Tensor) -> Verdict:

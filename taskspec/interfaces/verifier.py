@@ -81,18 +81,12 @@ class Verifier(Plugin, ABC):
         import torch
 
         if not self.lossless:
-            return self._verify_one_hot(tokens, lengths, best, vocabulary_size)
+            shape = (*best.shape, vocabulary_size)
+            probs = torch.zeros(shape, device=best.device).scatter_(-1, best[..., None], 1.0)
+            return self.verify(
+                tokens, lengths, None, probs, torch.zeros(best.shape).to(best.device)
+            )
         drafted = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         stands = (tokens == best[:, :-1]) & drafted
         accepted = stands.long().cumprod(dim=1).sum(dim=1)
         return Verdict(accepted, best.gather(1, accepted[:, None])[:, 0])
-
-    def _verify_one_hot(
-        self, tokens: Tensor, lengths: Tensor, best: Tensor, vocabulary_size: int
-    ) -> Verdict:
-        """`verify_greedy` by `verify`, with distributions and noise of zero."""
-        import torch
-
-        probs = torch.zeros(*best.shape, vocabulary_size, device=best.device)
-        probs.scatter_(-1, best[..., None], 1.0)
-        return self.verify(tokens, lengths, None, probs, torch.zeros_like(probs[..., 0]))
