@@ -14,7 +14,7 @@ from taskspec.decoding.records import Generation, Request, StepRecord
 from taskspec.errors import ParityError
 from taskspec.interfaces import Drafter, Sampling, Target, TrainableDrafter, Verifier
 from taskspec.serving.pool import Pool
-from taskspec.training.batches import pad_texts
+from taskspec.training.batches import move_batch, pad_texts
 from taskspec.training.held_out import agreements
 from taskspec.training.losses import acceptance
 from taskspec.training.simulation import SIMULATED_LENGTH, simulate_answer
@@ -79,7 +79,7 @@ def check_parity(
     golden = gap = 0.0
     for request in requests:
         generation = engine.generate([replace(request, draft=choice)])[0]
-        batch = pad_texts([request.prompt], [generation.tokens])
+        batch = move_batch(pad_texts([request.prompt], [generation.tokens]), target.device)
         signal = teacher.signal(batch, torch.tensor(generation.tokens, device=target.device))
         steps += _compare_steps(name, trained, request, generation, signal)
         served = _walk(pool.drafters[choice.draft], choice.adapter, target, request, generation)
@@ -115,7 +115,7 @@ def _compare_steps(
     Raises:
         ParityError: At the first step that it takes otherwise.
     """
-    batch = pad_texts([request.prompt], [generation.tokens])
+    batch = move_batch(pad_texts([request.prompt], [generation.tokens]), signal.tokens.device)
     states = trained.drafted_states(batch, signal, SIMULATED_LENGTH)
     agrees = agreements(trained, states, signal.tokens, [slice(0, len(generation.tokens))])
     simulated = simulate_answer(agrees, SIMULATED_LENGTH, request.max_new_tokens)

@@ -33,9 +33,15 @@ DRAFTS: dict[str, tuple[Any, Any]] = {
 }
 
 
-@pytest.fixture
-def target(tiny_folder: Path) -> LanguageModel:
-    return load_language_model(str(tiny_folder), device="cpu")
+GPU = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=GPU)])
+def target(tiny_folder: Path, request: pytest.FixtureRequest) -> LanguageModel:
+    return load_language_model(str(tiny_folder), device=request.param)
 
 
 def gate(
@@ -58,7 +64,8 @@ def gate(
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.02 * noise.to(parameter.device))
     aligner.export(trained, out)
     if aligner.adapts:
         trained.save_adapter_extras(out)
