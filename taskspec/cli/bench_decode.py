@@ -104,22 +104,24 @@ def _sizes(batches: str) -> list[int]:
 
 
 def _show(found: DecodeBench, console: Console) -> None:
-    from rich.table import Column, Table
+    from taskspec.evaluation.table import figures_table
 
     tasks = found.methods[0].by_task
-    speeds = Table(Column("method", no_wrap=True), "tokens/s", "over plain", *tasks)
-    costs = Table("draft", "k", "accepted", "tau", "c", "v(k+1)", "S", "efficiency")
+    speeds = figures_table("method", "tokens/s", "over plain")
+    by_task = figures_table("over plain, by task", *tasks)
+    costs = figures_table("draft", "k", "accepted", "tau", "c", "v(k+1)", "S", "efficiency")
     for each in found.methods:
         ratio, cost = each.ratio, each.cost
         interval = f"{ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
         parts = (f"{each.by_task[task]:.2f}" for task in tasks)
-        speeds.add_row(each.name, f"{each.tokens_per_second:.1f}", interval, *parts)
+        speeds.add_row(each.name, f"{each.tokens_per_second:.1f}", interval)
+        by_task.add_row(each.name, *parts)
         if cost is not None:
             observed = (each.acceptance_rate or 0.0, each.block_efficiency or 0.0)
             model = (cost.draft_ratio, cost.verify_ratio, cost.predicted, cost.efficiency)
             cells = (f"{figure:.2f}" for figure in observed + model)
             costs.add_row(each.name, str(cost.draft_length), *cells)
-    several = Table(
+    several = figures_table(
         "prompts at once", "plain tokens/s", "over one", "routed", "over plain", "differ"
     )
     for batch in found.batches:
@@ -132,8 +134,8 @@ def _show(found: DecodeBench, console: Console) -> None:
             f"{batch.routed_ratio:.2f} ({low:.2f}-{high:.2f})",
             str(batch.differing),
         )
-    for table in (speeds, costs, *([several] if found.batches else [])):
-        console.print(table)
+    for table in (speeds, by_task, costs, *([several] if found.batches else [])):
+        console.print(table, "")
     steady = next(each.steady_ratio for each in found.methods if each.name == "routed")
     without = "" if steady is None else f" (routed without them {steady:.2f})"
     console.print(

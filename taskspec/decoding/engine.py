@@ -231,8 +231,7 @@ class Engine:
         """Keep states [B, n, H] and normalizers [B, n] behind each row's counts[b] tokens."""
         states, normalizers = hidden.cpu(), normalizers.cpu()
         for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
-            row.hidden.append(states[index, :count].clone())
-            row.log_normalizer.append(normalizers[index, :count].clone())
+            row.keep(states[index, :count], normalizers[index, :count])
 
     def _extra(self, states: Tensor) -> Tensor:
         return states[..., self.target.hidden_size :]

@@ -33,8 +33,9 @@ class Row:
     generator: torch.Generator = field(init=False)
     tokens: list[int] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
-    hidden: list[Tensor] = field(default_factory=list)
-    log_normalizer: list[Tensor] = field(default_factory=list)
+    hidden: Tensor | None = None
+    log_normalizer: Tensor | None = None
+    kept: int = 0
     finish: str | None = None
     drafting: bool = False
     choice: DraftChoice | None = field(init=False)
@@ -120,16 +121,30 @@ class Row:
                 return index + 1
         return len(tokens)
 
+    def keep(self, hidden: Tensor, log_normalizer: Tensor) -> None:
+        """Keep the target's states [n, H] and normalizers [n] behind the next n answer tokens.
+
+        Room for all is made at first: pieces kept step by step would lie between the large blocks
+        that each step takes and frees, and the process would grow with every step.
+        """
+        if self.hidden is None or self.log_normalizer is None:
+            room = self.room + len(self.tokens)
+            self.hidden = hidden.new_empty(room, hidden.shape[-1])
+            self.log_normalizer = log_normalizer.new_empty(room)
+        places = slice(self.kept, self.kept + len(hidden))
+        self.hidden[places], self.log_normalizer[places] = hidden, log_normalizer
+        self.kept = places.stop
+
     def result(self) -> Generation:
         """The finished answer."""
         assert self.finish is not None
-        kept = bool(self.hidden)
+        hidden, log_normalizer = self.hidden, self.log_normalizer
         return Generation(
             id=self.request.id,
             tokens=tuple(self.tokens),
             finish=self.finish,
             steps=tuple(self.steps),
             served=self.served,
-            hidden=torch.cat(self.hidden)[: len(self.tokens)] if kept else None,
-            log_normalizer=torch.cat(self.log_normalizer)[: len(self.tokens)] if kept else None,
+            hidden=None if hidden is None else hidden[: self.kept].clone(),
+            log_normalizer=None if log_normalizer is None else log_normalizer[: self.kept].clone(),
         )

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from taskspec.corpus.examples import ALL_TASKS
-from taskspec.evaluation.table import ResultRow
+from taskspec.evaluation.table import ResultRow, figures_table
 
-_COLUMNS = ("tokens/s", "speed-up (95 %)", "without loops", "per pass", "accepted", "accuracy")
+_COLUMNS = ("tokens/s", "speed-up (95 %)", "without\nloops", "per\npass", "accepted", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,12 @@ def from_json(text: str) -> Comparison:
 
 def render(found: Comparison, title: str, console: Console) -> None:
     """Print the methods over all prompts, then task by task, then the notes."""
-    console.print(_beside_table(found, title) if found.beside else _method_table(found, title))
+    methods = _beside_table(found, title) if found.beside else _method_table(found, title)
+    console.print(methods, "")
     tasks = [task for task in dict.fromkeys(row.task for row in found.rows) if task != ALL_TASKS]
     by_task = _by_task(found.rows, tasks)
     if len(tasks) > 1:
-        console.print(by_task)
+        console.print(by_task, "")
     lines = [
         f"prompts    {len(found.prompts)}, of which {found.looping:.1%} with answers that loop",
         *([] if found.speed_regret is None else [f"regret     {found.speed_regret:.1%}"]),
@@ -81,7 +81,7 @@ def render(found: Comparison, title: str, console: Console) -> None:
 
 def _method_table(found: Comparison, title: str) -> Table:
     steady = {row.method: row for row in found.steady if row.task == ALL_TASKS}
-    table = _empty_table(title, "method", *_COLUMNS, "k")
+    table = figures_table("method", *_COLUMNS, "k", title=title)
     for row in found.rows:
         if row.task == ALL_TASKS:
             table.add_row(
@@ -99,7 +99,9 @@ def _beside_table(found: Comparison, title: str) -> Table:
     """Methods beside plain decoding and beside another method, narrow enough for a terminal."""
     beside = {row.method: row for row in found.beside if row.task == ALL_TASKS}
     other = f"beside {found.beside_method}"
-    table = _empty_table(title, "method", "tokens/s", "speed-up (95 %)", other, "per pass", "k")
+    table = figures_table(
+        "method", "tokens/s", "speed-up (95 %)", other, "per\npass", "k", title=title
+    )
     for row in found.rows:
         if row.task == ALL_TASKS:
             table.add_row(
@@ -113,18 +115,10 @@ def _beside_table(found: Comparison, title: str) -> Table:
     return table
 
 
-def _empty_table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(first, overflow="fold")
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def _by_task(rows: Sequence[ResultRow], tasks: Sequence[str]) -> Table:
     """Speed-ups, a line per task, since tasks may be many and methods are not."""
     methods = [row.method for row in rows if row.task == ALL_TASKS and row.method != "plain"]
-    table = _empty_table("Speed-up, task by task", "task", "prompts")
+    table = figures_table("task", "prompts", title="Speed-up, task by task")
     for method in methods:
         table.add_column(method, justify="right")
     found = {(row.method, row.task): row for row in rows}

@@ -182,8 +182,8 @@ def render(results: Results, console: Console) -> None:
     """Print the table of methods, the table of tasks and the checks."""
     if not results.verifier.lossless:
         console.print(lossy_warning(results.verifier.name), style="bold red", soft_wrap=True)
-    console.print(_method_table(results))
-    console.print(_task_table(results))
+    console.print(_method_table(results), "")
+    console.print(_task_table(results), "")
     lossless = results.lossless
     checked_by = "" if results.verifier.lossless else ", by the verifier 'greedy' instead"
     verdict = "identical" if lossless.mismatches == 0 else f"{lossless.mismatches} DIFFER"
@@ -223,7 +223,7 @@ def _held_out_line(results: Results) -> str:
 
 
 def _method_table(results: Results) -> Table:
-    table = _table("All held-out prompts", "method", "tokens/s", *_MEASURES)
+    table = figures_table("method", "tokens/s", *_MEASURES, title="All held-out prompts")
     for row in results.rows:
         if row.task == ALL_TASKS:
             style = "bold" if row.method == "routed" else None
@@ -232,7 +232,7 @@ def _method_table(results: Results) -> Table:
 
 
 def _task_table(results: Results) -> Table:
-    table = _table("Routed, task by task", "task", *_MEASURES, "vanilla")
+    table = figures_table("task", *_MEASURES, "vanilla", title="Routed, task by task")
     table.add_column("draft", overflow="fold")
     for task in results.tasks:
         row, vanilla = results.row("routed", task.task), results.row("vanilla", task.task)
@@ -243,15 +243,18 @@ def _task_table(results: Results) -> Table:
     return table
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def figures_table(first: str, *columns: str, title: str | None = None) -> Table:
+    """An empty table of names and figures; figures stay whole where a terminal is narrow."""
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
     table.add_column(first, overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
-_MEASURES = ("speed-up (95 %)", "per pass", "accepted", "accuracy", "k")
+_MEASURES = ("speed-up (95 %)", "per\npass", "accepted", "accuracy", "k")
 
 
 def _cells(row: ResultRow) -> tuple[str, ...]:

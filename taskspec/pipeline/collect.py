@@ -21,7 +21,7 @@ from taskspec.models.loading import model_fingerprint
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.asking import ask_all
 from taskspec.pipeline.context import RunContext, plain
-from taskspec.pipeline.progress import Advance, progress
+from taskspec.pipeline.progress import progress
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
@@ -201,13 +201,18 @@ def _answer(
     size = batch * _SHARD_BATCHES
     shards = [requests[start : start + size] for start in range(0, len(requests), size)]
     answers: list[StoredAnswer] = []
+    engine: Engine | None = None
     finished = [path for i in range(len(shards)) if (path := _shard(folder, name, i)).exists()]
     done = min(len(requests), len(finished) * size)
     with progress(context.console, label, len(requests), done) as advance:
         for index, shard in enumerate(shards):
             path = _shard(folder, name, index)
             if not path.exists():
-                write_answers(path, _decode(context, shard, batch, advance))
+                # Kept from shard to shard: it has packed weights, a cache and, on a GPU, captures.
+                engine = engine or _engine(context, greedy=shard[0].sampling.greedy)
+                generations = engine.generate(shard, batch, on_finish=lambda _: advance(1))
+                pairs = zip(shard, generations, strict=True)
+                write_answers(path, [_store(context, *pair) for pair in pairs])
             answers.extend(read_answers(path))
     return answers
 
@@ -248,14 +253,10 @@ def _shard(folder: Path, name: str, index: int) -> Path:
     return folder / f"{name}-{index:04d}.safetensors"
 
 
-def _decode(
-    context: RunContext, requests: Sequence[Request], batch: int, advance: Advance
-) -> list[StoredAnswer]:
-    greedy = requests[0].sampling.greedy
+def _engine(context: RunContext, greedy: bool) -> Engine:
+    """Decodes plainly, and keeps the target's states where the recipe wants them."""
     keep = context.recipe.collect.signal != "none"
-    engine = Engine(context.target, plain_verifier(context.registry, greedy), keep_hidden=keep)
-    generations = engine.generate(requests, batch, on_finish=lambda _: advance(1))
-    return [_store(context, r, g) for r, g in zip(requests, generations, strict=True)]
+    return Engine(context.target, plain_verifier(context.registry, greedy), keep_hidden=keep)
 
 
 def _store(context: RunContext, request: Request, generation: Generation) -> StoredAnswer:

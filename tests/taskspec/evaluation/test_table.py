@@ -51,9 +51,9 @@ ROW_KEYS = {
 }
 
 
-def printed(results: Results) -> str:
+def printed(results: Results, width: int = 160) -> str:
     output = io.StringIO()
-    render(results, Console(file=output, width=160))
+    render(results, Console(file=output, width=width))
     return output.getvalue()
 
 
@@ -93,14 +93,21 @@ def test_a_row_is_found_by_method_and_task() -> None:
 
 def test_the_tables_show_methods_over_all_and_routed_tasks() -> None:
     lines = printed(RESULTS).splitlines()
-    (routed,) = (line for line in lines if " routed " in line)
+    (routed,) = (line for line in lines if line.startswith("routed "))
     for cell in ("31.2", "1.88x", "1.75-2.12", "2.50", "0.62", "0.71", "4"):
         assert cell in routed
-    (code,) = (line for line in lines if " code " in line)
+    (code,) = (line for line in lines if line.startswith("code "))
     assert "small@task-0" in code
     assert "2.25x" in code
-    (plain,) = (line for line in lines if " plain " in line)
+    (plain,) = (line for line in lines if line.startswith("plain "))
     assert plain.count(" - ") == 3
+
+
+def test_a_narrow_terminal_shows_every_figure_and_draft_whole() -> None:
+    (code,) = (line for line in printed(RESULTS, 80).splitlines() if line.startswith("code "))
+    assert code.split() == [
+        *("code", "2.25x", "(1.75-2.12)", "2.50", "0.62", "0.71", "3", "-", "small@task-0"),
+    ]
 
 
 def test_the_checks_are_printed_in_words() -> None:
