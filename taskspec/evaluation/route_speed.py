@@ -9,6 +9,35 @@ AS_FAST = 0.98
 """Costs are measured with noise: a way that takes this share of another's time is no faster."""
 
 
+def without_chance(
+    seconds: NDArray[np.float64], halves: NDArray[np.float64], tasks: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Seconds of single prompts, drawn to their task's mean as far as chance spreads them.
+
+    An answer is a few dozen steps, so what it shows of a draft is part chance. Two halves of its
+    steps differ by chance alone: what a task's prompts spread beyond that is their own (empirical
+    Bayes, Efron and Morris 1975, DOI 10.1080/01621459.1975.10479864).
+
+    Args:
+        seconds: float64 [N, W], per token, of N prompts by W ways.
+        halves: float64 [2, N, W], the same by each half of the steps.
+        tasks: int64 [N], each prompt's task.
+
+    Returns:
+        float64 [N, W].
+    """
+    drawn = seconds.copy()
+    for task in np.unique(tasks):
+        own = tasks == task
+        chance = ((halves[0, own] - halves[1, own]) ** 2).mean(axis=0) / 4
+        spread = seconds[own].var(axis=0)
+        real = np.clip(1 - chance / np.where(spread > 0, spread, np.inf), 0, 1)
+        real = np.where(spread > 0, real, 0)
+        mean = seconds[own].mean(axis=0)
+        drawn[own] = mean + real * (seconds[own] - mean)
+    return drawn
+
+
 def fastest_ways(seconds: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.int64]:
     """The fastest way of each prompt; where none is clearly faster, its own.
 

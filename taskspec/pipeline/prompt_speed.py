@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taskspec.corpus.examples import Example
-from taskspec.decoding.cost import AcceptanceCurve, acceptance_curve
-from taskspec.decoding.records import Request
+from taskspec.decoding.cost import acceptance_curve
+from taskspec.decoding.records import Request, StepRecord
 from taskspec.pipeline.assign import load_costs
 from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext
@@ -21,9 +22,30 @@ from taskspec.serving.pool import load_pool, with_members
 from taskspec.serving.routing import Assignment
 
 
+@dataclass(frozen=True)
+class PromptSeconds:
+    """Predicted time of N prompts' answers in W ways of decoding them.
+
+    Attributes:
+        per_token: float64 [N, W], seconds a token.
+        halves: float64 [2, N, W], the same from every other step, which tells chance from what is
+            the prompt's own.
+        tokens: int64 [N], tokens of the answers.
+    """
+
+    per_token: NDArray[np.float64]
+    halves: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """float64 [N, W], of whole answers."""
+        return self.per_token * self.tokens[:, None]
+
+
 def prompt_seconds(
     context: RunContext, examples: Sequence[Example], ways: Sequence[Assignment]
-) -> NDArray[np.float64]:
+) -> PromptSeconds:
     """Predicted seconds of every prompt's answer in every way of decoding it.
 
     Acceptance is measured prompt by prompt, in batches, once for each draft, and read off at
@@ -35,9 +57,6 @@ def prompt_seconds(
         context: A run whose drafts are assigned.
         examples: N prompts that the target has answered.
         ways: W ways of decoding.
-
-    Returns:
-        float64 [N, W].
     """
     costs = load_costs(context.stage_folders["assign"])
     stored = load_answers(context.stage_folders["collect"])
@@ -45,26 +64,35 @@ def prompt_seconds(
     # The prefill gives the first token.
     tokens = np.array([min(len(stored[e.id].answer_ids), most) - 1 for e in examples])
     requests = measuring_requests(context, stored, [example.id for example in examples])
-    curves = _curves(context, requests, ways)
+    steps = _steps(context, requests, ways)
     plainly = costs.target.seconds[0] * (1 + costs.overhead)
 
-    def each(example: Example, way: Assignment) -> float:
-        """Seconds per token."""
-        if way.draft is None or (curve := curves[way.draft][example.id]) is None:
+    def each(example: Example, way: Assignment, part: slice) -> float:
+        """Seconds per token, by a part of the steps."""
+        if way.draft is None:
+            return plainly
+        own = steps[way.draft][example.id]
+        # Of a step or two there are no halves.
+        curve = acceptance_curve({"": own[part]}, way.draft_length) or acceptance_curve(
+            {"": own}, way.draft_length
+        )
+        if curve is None:
             return plainly
         draft_seconds = costs.draft_seconds[way.draft]
         speedup = curve.speedup(way.draft_length, draft_seconds, costs.target, costs.overhead)
         return costs.target.seconds[0] / speedup
 
-    per_token = np.array([[each(example, way) for way in ways] for example in examples])
-    seconds: NDArray[np.float64] = per_token * tokens[:, None]
-    return seconds
+    whole, *halves = (
+        np.array([[each(example, way, part) for way in ways] for example in examples])
+        for part in (slice(None), slice(0, None, 2), slice(1, None, 2))
+    )
+    return PromptSeconds(whole, np.stack(halves), tokens)
 
 
-def _curves(
+def _steps(
     context: RunContext, requests: Sequence[Request], ways: Sequence[Assignment]
-) -> dict[str, dict[str, AcceptanceCurve | None]]:
-    """Acceptance of every draft that the ways name, by draft and prompt."""
+) -> dict[str, dict[str, tuple[StepRecord, ...]]]:
+    """Steps of every draft that the ways name, at the longest length, by draft and prompt."""
     lengths: dict[str, int] = {}
     for way in ways:
         if way.draft is not None:
@@ -80,9 +108,6 @@ def _curves(
     with progress(context.console, "drafts on single prompts", len(lengths)) as advance:
         for draft, longest in lengths.items():
             choice = pool.choice(draft, longest)
-            steps = acceptance_steps(engine, requests, choice, longest, batch)
-            found[draft] = {
-                name: acceptance_curve({name: own}, longest) for name, own in steps.items()
-            }
+            found[draft] = acceptance_steps(engine, requests, choice, longest, batch)
             advance(1)
     return found

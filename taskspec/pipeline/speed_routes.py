@@ -16,6 +16,7 @@ from taskspec.evaluation.route_speed import (
     fastest_ways,
     regret,
     routed_seconds,
+    without_chance,
 )
 from taskspec.evaluation.routing import RoutedPrompt
 from taskspec.interfaces import Encoder, Router
@@ -74,15 +75,18 @@ def learn_by_speed(
             for label in range(len(tasks.names))
         }
         few = _few(own, config.speed_prompts, seed)
-    seconds = prompt_seconds(context, [*few, *held], (*ways, assigned.fallback))
-    judge = _Judge(held, seconds[len(few) :], ways, assigned, encoder, config)
+    timed = prompt_seconds(context, [*few, *held], (*ways, assigned.fallback))
+    judge = _Judge(held, timed.seconds[len(few) :], ways, assigned, encoder, config)
 
     router = fit(train, [tasks.labels[each.id] for each in train])
     score = judge.score("task", router, assigned.tasks)
     if not by_speed:
         return Learnt(router, judge.routes(assigned.tasks, [score]), ())
     usual = _usual(few, tasks, assigned, ways)
-    labels = fastest_ways(seconds[: len(few), : len(ways)], usual)
+    own_tasks = np.array([tasks.labels[each.id] for each in few])
+    places = slice(len(few)), slice(len(ways))
+    expected = without_chance(timed.per_token[places], timed.halves[:, *places], own_tasks)
+    labels = fastest_ways(expected, usual)
     # A router's classes are counted up from 0, without gaps.
     used = np.unique(labels)
     classes = tuple(ways[int(way)] for way in used)

@@ -63,7 +63,9 @@ _CHANGES: dict[str, Callable[[RunContext], tuple[str, ...]]] = {
         "route.labels=task",
         "route.threshold=0",
     ),
-    "label-by-speed": lambda _: ("route.labels=speed",),
+    # Where ways are nearly as fast, no label is likely: a fixed threshold may leave all to the
+    # fallback.
+    "label-by-speed": lambda _: ("route.labels=speed", "route.threshold=auto"),
     "label-by-task": lambda _: ("route.labels=task",),
 }
 

@@ -12,6 +12,7 @@ from taskspec.evaluation.route_speed import (
     fastest_ways,
     regret,
     routed_seconds,
+    without_chance,
 )
 
 SECONDS = st.floats(0.01, 10)
@@ -26,6 +27,28 @@ def test_a_prompt_is_labelled_with_what_is_fastest_for_it() -> None:
 def test_a_tie_within_noise_goes_to_the_own_task() -> None:
     seconds = np.array([[1.0, 0.99], [1.0, 0.97]])
     assert fastest_ways(seconds, np.array([0, 0])).tolist() == [0, 1]
+
+
+def test_what_chance_spreads_is_not_a_prompts_own() -> None:
+    """200 prompts alike but for chance; 200 that differ, of which as many answer faster."""
+    draw = np.random.default_rng(0)
+    tasks = np.repeat([0, 1], 200)
+    true = np.where(tasks == 0, 1.0, np.where(np.arange(400) % 2, 0.7, 1.3))[:, None]
+    halves = true + draw.normal(0, 0.2, size=(2, 400, 1))
+    drawn = without_chance(halves.mean(axis=0), halves, tasks)
+    assert drawn[tasks == 0] == pytest.approx(1.0, abs=0.1)
+    off = np.abs(drawn - true)[tasks == 1].mean()
+    assert off < np.abs(halves.mean(axis=0) - true)[tasks == 1].mean()
+    assert np.abs(drawn - 1)[tasks == 1].mean() > 0.2
+
+
+@given(st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=8))
+def test_where_nothing_is_chance_every_prompt_keeps_its_own_seconds(
+    seconds: list[tuple[float, float]],
+) -> None:
+    known = np.array(seconds)
+    tasks = np.zeros(len(known), dtype=np.int64)
+    assert without_chance(known, np.stack([known, known]), tasks) == pytest.approx(known)
 
 
 def test_the_router_abstains_where_its_choices_lose() -> None:

@@ -92,7 +92,7 @@ def test_each_switch_changes_its_part(run: Callable[..., Any]) -> None:
     tokens = len(load_answers(context.stage_folders["collect"])[example.id].answer_ids)
     plainly = costs.target.seconds[0] * (1 + costs.overhead)
     expected = (min(tokens, context.recipe.assign.max_new_tokens) - 1) * plainly
-    assert prompt_seconds(context, [example], [PLAIN]) == pytest.approx(expected)
+    assert prompt_seconds(context, [example], [PLAIN]).seconds == pytest.approx(expected)
 
     context, kept = run("partition.shuffled=true", last="partition")
     assert kept == ["collect", "encode"]
