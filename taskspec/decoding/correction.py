@@ -33,7 +33,8 @@ class Correction:
     """What correcting needs to know of the machine, the pool and the user's wish.
 
     The predicted cost of an answer's steps, counted in steps of plain decoding, never exceeds
-    `(1 + share) * tokens + grace`, at no step and for no text. The prompt's passes are left out.
+    `(1 + share) * tokens + grace`, at no step and for no text. The target's passes over the prompt
+    are left out, a draft's are counted.
 
     Attributes:
         prices: Costs here.
@@ -171,7 +172,7 @@ class Pilot:
     def _reading(self, way: Way) -> float:
         """What a way's draft has to read before it can draft, beyond its usual share."""
         prices = self.correction.prices
-        if way == self.current:
+        if way == self.current and self.row.drafting:
             return max(0.0, prices.reading(way, 1 + self._behind) - prices.reading(way, 1))
         if way.watched and self.watches[way].started:
             return 0.0

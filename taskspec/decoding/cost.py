@@ -93,7 +93,7 @@ _AS_GOOD = 0.98
 def acceptance_curve(
     steps: Mapping[str, Sequence[StepRecord]], longest: int
 ) -> AcceptanceCurve | None:
-    """Read tau at every draft length off steps drafted at the longest one.
+    """Read tau at every draft length up to `longest` off steps drafted at that one or a longer one.
 
     A step that drafted K tokens and accepted a would, at k <= K, have accepted min(a, k). Steps
     that the end of an answer cut are left out. None when there are no steps.
@@ -104,7 +104,10 @@ def acceptance_curve(
     lengths = range(1, longest + 1)
     return AcceptanceCurve(
         tuple(1 + sum(min(s.accepted, k) for s in whole) / len(whole) for k in lengths),
-        tuple(sum(s.drafted == d for s in whole) / len(whole) for d in range(longest + 1)),
+        tuple(
+            sum(min(s.drafted, longest) == d for s in whole) / len(whole)
+            for d in range(longest + 1)
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from taskspec.serving.pool import DraftEntry, with_members
 from taskspec.serving.routing import Assignment, read_assignment
 
 ASSIGNMENT = "assignment.json"
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,14 @@ class Assigned:
         baselines: Draft and length of the benchmark's `vanilla`, `single` and `prompt-lookup`
             rows, each at the length that the cost model prefers over all tasks.
         fallback: What decodes prompts that the router abstains from.
+        spares: Drafts that copy and take no memory, which in-flight correction may take up on any
+            text.
     """
 
     tasks: tuple[Assignment, ...]
     baselines: Mapping[str, Assignment]
     fallback: Assignment
+    spares: tuple[Assignment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Assign(Stage):
                 "tasks": [asdict(assignment) for assignment in chosen],
                 "baselines": {name: asdict(each) for name, each in baselines.items()},
                 "fallback": asdict(fallback),
+                "spares": [asdict(each) for each in bench.spares()],
                 "evidence": [[asdict(each) for each in own] for own in considered],
                 "target_pass_seconds": bench.cost.seconds,
                 "overhead": bench.overhead,
@@ -168,6 +172,7 @@ def load_assignment(folder: Path) -> Assigned:
         tuple(read_assignment(each) for each in value["tasks"]),
         {name: read_assignment(each) for name, each in value["baselines"].items()},
         read_assignment(value["fallback"]),
+        tuple(read_assignment(each) for each in value["spares"]),
     )
 
 

@@ -44,7 +44,9 @@ class Bundle(Stage):
         routes = load_routes(context, assigned)
         used = {a.draft for a in (*routes.classes, assigned.fallback) if a.draft is not None}
         known = all_entries(context, len(assigned.tasks))
-        wanted = with_members(sorted(used), known)
+        spares = tuple(each for each in assigned.spares if each.draft not in used)
+        spared = [each.draft for each in spares if each.draft is not None]
+        wanted = with_members([*sorted(used), *spared], known)
         route_folder = context.stage_folders["route"]
         for part in ("router", "encoder"):
             shutil.copytree(route_folder / part, folder / part, dirs_exist_ok=True)
@@ -65,6 +67,7 @@ class Bundle(Stage):
                 drafts=tuple(entries),
                 tasks=routes.classes,
                 fallback=assigned.fallback,
+                spares=spares,
             ),
         )
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

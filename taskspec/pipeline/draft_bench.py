@@ -235,16 +235,34 @@ class DraftBench:
 
     def baselines(self) -> dict[str, Assignment]:
         """Draft and length of the benchmark rows that use one draft for everything."""
+        found = {
+            method: self._for_all(method, entry.name)
+            for method, entry in baseline_entries(self.context).items()
+        }
+        return {method: each for method, each in found.items() if each is not None}
+
+    def spares(self) -> list[Assignment]:
+        """Drafts that copy and take no memory, with what they promise over all tasks."""
+        named = self.context.recipe.assign.drafts
+        free = (
+            name
+            for name, entry in self.entries.items()
+            if self.pool.drafters[entry.key].copies
+            and not entry.members
+            and not sum(self.parts(name).values())
+            and (not named or pool_name(name) in named)
+        )
+        return [each for name in free if (each := self._for_all("spare", name)) is not None]
+
+    def _for_all(self, name: str, draft: str) -> Assignment | None:
+        """A draft at the length that is best over all tasks; None where nothing shows it."""
         labels = list(self.prompts)
-        found = {}
-        for method, entry in baseline_entries(self.context).items():
-            best = self.best_length(entry.name, labels)
-            if best is not None:
-                curve = mean_curve(self._curves(entry.name, labels))
-                trials = [each for label in labels for each in self.trials[entry.name, label]]
-                chosen = best.draft, best.draft_length, curve, tuple(trials)
-                found[method] = Assignment(method, *chosen)
-        return found
+        best = self.best_length(draft, labels)
+        if best is None:
+            return None
+        curve = mean_curve(self._curves(draft, labels))
+        trials = [each for label in labels for each in self.trials[draft, label]]
+        return Assignment(name, draft, best.draft_length, curve, tuple(trials))
 
 
 _TIMED_CANDIDATES = 3

@@ -53,6 +53,7 @@ class BundleManifest:
         tasks: One assignment per class of the router: per task, or with `route.labels: speed`
             per way of decoding.
         fallback: What decodes when the router abstains.
+        spares: Further drafts, which copy and take no memory, for in-flight correction.
     """
 
     target: str
@@ -65,6 +66,7 @@ class BundleManifest:
     drafts: tuple[DraftEntry, ...]
     tasks: tuple[Assignment, ...]
     fallback: Assignment
+    spares: tuple[Assignment, ...] = ()
 
 
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:
@@ -106,9 +108,9 @@ def read_manifest(folder: Path) -> BundleManifest:
     if (folder / _CALIBRATED).is_file():
         tasks = json.loads((folder / _CALIBRATED).read_text(encoding="utf-8"))
     tasks = tuple(read_assignment(each) for each in tasks)
-    return BundleManifest(
-        drafts=drafts, tasks=tasks, fallback=read_assignment(value.pop("fallback")), **value
-    )
+    fallback = read_assignment(value.pop("fallback"))
+    spares = tuple(read_assignment(each) for each in value.pop("spares", ()))
+    return BundleManifest(drafts=drafts, tasks=tasks, fallback=fallback, spares=spares, **value)
 
 
 def write_tasks(folder: Path, tasks: Sequence[Assignment]) -> None:

@@ -32,7 +32,8 @@ def measure_correction(
     config = config or correction_config(bundle)
     curves: dict[DraftChoice, list[AcceptanceCurve]] = {}
     names: dict[DraftChoice, str] = {}
-    for each in (*bundle.manifest.tasks, bundle.manifest.fallback):
+    manifest = bundle.manifest
+    for each in (*manifest.tasks, manifest.fallback, *manifest.spares):
         if each.draft is not None and each.curve is not None:
             choice = bundle.pool.choice(each.draft, len(each.curve.block_efficiency))
             assert choice is not None

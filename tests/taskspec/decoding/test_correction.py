@@ -73,12 +73,15 @@ def correction(*ways: Way, share: float = 0.05, grace: float = 2.0) -> Correctio
     return Correction(Prices(PASSES, 0.1), ways, share, grace)
 
 
-def row_of(drafters: dict[str, Drafter], own: str | None, steering: Correction) -> Row:
+def row_of(
+    drafters: dict[str, Drafter], own: str | None, steering: Correction, started: bool = True
+) -> Row:
     choice = None if own is None else DraftChoice(own, 3)
     row = Row(Request("0", (5, 6, 7), 400, seed=3, draft=choice), 0, frozenset(), 1000)
     row.pilot = steering.pilot(row, drafters)
     row.emit([8])
-    row.start(drafters)
+    if started:
+        row.start(drafters)
     return row
 
 
@@ -101,6 +104,19 @@ def play(row: Row, outcomes: Sequence[tuple[int, int]], tokens: Sequence[int]) -
         for drafter in row.pilot.drafters.values():
             if isinstance(drafter, Model) and row.slot in drafter.rows:
                 assert drafter.rows[row.slot] == list(row.text), "a draft's state is out of step"
+
+
+def test_a_draft_that_has_not_read_the_text_pays_for_reading_it() -> None:
+    own = way("a")
+    steering = correction(own)
+    spent = []
+    for started in (True, False):
+        row = row_of({"a": Model()}, "a", steering, started)
+        assert row.pilot is not None
+        row.pilot.steer()
+        assert row.reach > 0
+        spent.append(row.pilot.spent)
+    assert spent[1] - spent[0] == pytest.approx(steering.prices.reading(own, 4)) and spent[0] == 0
 
 
 @settings(max_examples=60, deadline=None)

@@ -32,6 +32,13 @@ def test_shorter_drafts_accept_as_much_as_fits() -> None:
     )
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_short_curve_is_the_beginning_of_a_long_one(k: int) -> None:
+    steps = {"a": (StepRecord(3, 3, 4), StepRecord(2, 0, 1), StepRecord(0, 0, 1))}
+    whole = acceptance_curve(steps, 3)
+    assert whole is not None and acceptance_curve(steps, k) == whole.up_to(k)
+
+
 def test_steps_that_drafted_less_cost_less() -> None:
     found = acceptance_curve({"a": (StepRecord(3, 1, 2), StepRecord(0, 0, 1))}, 3)
     assert found is not None

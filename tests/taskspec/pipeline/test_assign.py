@@ -11,6 +11,7 @@ from taskspec.errors import ArtifactError
 from taskspec.pipeline.assign import load_assignment, load_costs
 
 VALUE = {
+    "spares": [],
     "tasks": [],
     "baselines": {},
     "fallback": {
@@ -27,7 +28,7 @@ VALUE = {
 
 
 def test_costs_turn_acceptance_into_seconds(tmp_path: Path) -> None:
-    (tmp_path / "assignment.json").write_text(json.dumps({"format": 2, **VALUE}))
+    (tmp_path / "assignment.json").write_text(json.dumps({"format": 3, **VALUE}))
     costs = load_costs(tmp_path)
     assert costs.target.verify_ratio(2) == pytest.approx(1.2)
     assert costs.draft_seconds == {"small": 0.002}

@@ -128,6 +128,9 @@ def test_a_task_that_no_draft_speeds_up_is_decoded_plainly(
     results = json.loads((context.folder / "results.json").read_text())
     routed = next(r for r in results["rows"] if (r["method"], r["task"]) == ("routed", "all"))
     assert routed["block_efficiency"] == 1.0
+    manifest = read_manifest(context.folder / "bundle")
+    assert [each.draft for each in manifest.spares] == ["lookup"], "correction may take it up"
+    assert "lookup" in {entry.name for entry in manifest.drafts}
 
 
 def test_drafts_that_learn_without_training_and_drafts_of_drafts_take_part(
