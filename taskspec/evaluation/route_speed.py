@@ -31,8 +31,8 @@ def without_chance(
         own = tasks == task
         chance = ((halves[0, own] - halves[1, own]) ** 2).mean(axis=0) / 4
         spread = seconds[own].var(axis=0)
+        # Prompts that do not spread are at their mean, whatever share of that is real.
         real = np.clip(1 - chance / np.where(spread > 0, spread, np.inf), 0, 1)
-        real = np.where(spread > 0, real, 0)
         mean = seconds[own].mean(axis=0)
         drawn[own] = mean + real * (seconds[own] - mean)
     return drawn
