@@ -69,7 +69,9 @@ def test_answers_are_those_of_one_prompt_at_a_time_and_runs_go_on(bundle: Path) 
 
 def test_answers_with_correction_are_the_same(bundle: Path) -> None:
     common = ("answer", str(bundle), "asked.jsonl", "--max-new-tokens", "9")
+    prompt = ("generate", str(bundle), "Hello", "--max-new-tokens", "9")
     invoke(*common, "off.jsonl")
+    alone = invoke(*prompt)
     manifest = bundle / "bundle.json"
     value = json.loads(manifest.read_text(encoding="utf-8"))
     assert value["decode"]["correction"]["use"] is False
@@ -77,8 +79,8 @@ def test_answers_with_correction_are_the_same(bundle: Path) -> None:
     manifest.write_text(json.dumps(value), encoding="utf-8")
     invoke(*common, "on.jsonl", "--batch-size", "2")
     assert rows("on.jsonl") == rows("off.jsonl")
-    prompt = ("generate", str(bundle), "Hello", "--max-new-tokens", "9", "--stats")
-    assert "plain" in invoke(*prompt)
+    assert invoke(*prompt) == alone
+    assert "block efficiency" in invoke(*prompt, "--stats")
 
 
 def test_sampled_answers_do_not_depend_on_an_interruption(bundle: Path) -> None:
