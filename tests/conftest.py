@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,18 @@ SIZES = {
     "eos_token_id": 1,
     "pad_token_id": 1,
 }
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none; `gpu(interpreted=True)` runs in Triton's, too."""
+    mark = item.get_closest_marker("gpu")
+    if mark is None:
+        return
+    import torch
+
+    interpreted = mark.kwargs.get("interpreted") and os.environ.get("TRITON_INTERPRET") == "1"
+    if not (interpreted or torch.cuda.is_available()):
+        pytest.skip("needs a CUDA device")
 
 
 def _make_tokenizer() -> Any:

@@ -25,7 +25,6 @@ from taskspec.interfaces import Drafter, Proposal, Sampling
 
 GPU = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("error:passes run without CUDA graphs"),
 ]
 WAYS = ["any shape", "fixed shapes", pytest.param("graphs", marks=GPU)]

@@ -188,7 +188,6 @@ def test_a_replay_that_gives_other_states_is_not_used(llama, graphs, monkeypatch
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.filterwarnings("error:passes run without CUDA graphs")
 def test_engines_that_are_gone_do_not_break_captures(near_draft) -> None:
     target = TinyTarget(make_model("llama").cuda())

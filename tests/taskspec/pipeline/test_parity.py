@@ -33,13 +33,7 @@ DRAFTS: dict[str, tuple[Any, Any]] = {
 }
 
 
-GPU = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-
-
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=GPU)])
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def target(tiny_folder: Path, request: pytest.FixtureRequest) -> LanguageModel:
     return load_language_model(str(tiny_folder), device=request.param)
 

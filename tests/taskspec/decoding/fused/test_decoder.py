@@ -34,10 +34,7 @@ from ..conftest import TinyTarget, make_model
 
 GPU = torch.cuda.is_available()
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not (GPU or INTERPRETED), reason="needs a CUDA device"),
-]
+pytestmark = pytest.mark.gpu(interpreted=True)
 DEVICE = torch.device("cuda" if GPU and not INTERPRETED else "cpu")
 SHAPE = {
     "vocab_size": 96,
