@@ -38,6 +38,24 @@ def without_chance(
     return drawn
 
 
+def task_means(
+    seconds: NDArray[np.float64], tasks: NDArray[np.int64], wanted: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What is known of prompts that were not measured: the mean of their task's that were.
+
+    Args:
+        seconds: float64 [N, W], of N prompts by W ways.
+        tasks: int64 [N], each prompt's task.
+        wanted: int64 [M], tasks of other prompts, all of them among the N.
+
+    Returns:
+        float64 [M, W].
+    """
+    known, places = np.unique(tasks, return_inverse=True)
+    means = np.stack([seconds[places == place].mean(axis=0) for place in range(len(known))])
+    return means[np.searchsorted(known, wanted)]
+
+
 def fastest_ways(seconds: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.int64]:
     """The fastest way of each prompt; where none is clearly faster, its own.
 

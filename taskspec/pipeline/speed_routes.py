@@ -16,6 +16,7 @@ from taskspec.evaluation.route_speed import (
     fastest_ways,
     regret,
     routed_seconds,
+    task_means,
     without_chance,
 )
 from taskspec.evaluation.routing import RoutedPrompt
@@ -53,8 +54,9 @@ def learn_by_speed(
 ) -> Learnt:
     """Fit the router that the recipe names, by predicted seconds of single prompts.
 
-    A training prompt's label is what is fastest for it, or its task. Where labels are by speed,
-    a router by task is fitted too, and both are scored on validation prompts.
+    A training prompt's label is what is fastest for it, if it was measured, or else for its task's
+    measured prompts; or its task. Where labels are by speed, a router by task is fitted too, and
+    both are scored on validation prompts.
 
     Args:
         context: A run whose drafts are assigned.
@@ -82,18 +84,42 @@ def learn_by_speed(
     score = judge.score("task", router, assigned.tasks)
     if not by_speed:
         return Learnt(router, judge.routes(assigned.tasks, [score]), ())
-    usual = _usual(few, tasks, assigned, ways)
-    own_tasks = np.array([tasks.labels[each.id] for each in few])
     places = slice(len(few)), slice(len(ways))
-    expected = without_chance(timed.per_token[places], timed.halves[:, *places], own_tasks)
-    labels = fastest_ways(expected, usual)
+    known = timed.per_token[places], timed.halves[:, *places]
+    every, labels = _labels_by_speed(few, train, *known, tasks, assigned, ways)
     # A router's classes are counted up from 0, without gaps.
     used = np.unique(labels)
     classes = tuple(ways[int(way)] for way in used)
-    router = fit(few, np.searchsorted(used, labels).tolist())
+    router = fit(every, np.searchsorted(used, labels).tolist())
     own_score = judge.score("speed", router, classes)
     beside = judge.beside_fastest(router, classes, _usual(held, tasks, assigned, ways))
     return Learnt(router, judge.routes(classes, [own_score, score]), tuple(beside))
+
+
+def _labels_by_speed(
+    measured: Sequence[Example],
+    train: Sequence[Example],
+    seconds: NDArray[np.float64],
+    halves: NDArray[np.float64],
+    tasks: Tasks,
+    assigned: Assigned,
+    ways: Sequence[Assignment],
+) -> tuple[list[Example], NDArray[np.int64]]:
+    """All training prompts, those measured first, and the fastest way of each, int64 [N].
+
+    Of prompts that were not measured, the mean of their task's is what is known.
+    """
+    ids = {each.id for each in measured}
+    others = [each for each in train if each.id not in ids]
+    own, rest = (_tasks_of(each, tasks) for each in (measured, others))
+    expected = without_chance(seconds, halves, own)
+    every = [*measured, *others]
+    usual = _usual(every, tasks, assigned, ways)
+    return every, fastest_ways(np.concatenate([expected, task_means(expected, own, rest)]), usual)
+
+
+def _tasks_of(prompts: Sequence[Example], tasks: Tasks) -> NDArray[np.int64]:
+    return np.array([tasks.labels[each.id] for each in prompts], dtype=np.int64)
 
 
 class _Judge:

@@ -12,6 +12,7 @@ from taskspec.evaluation.route_speed import (
     fastest_ways,
     regret,
     routed_seconds,
+    task_means,
     without_chance,
 )
 
@@ -40,6 +41,12 @@ def test_what_chance_spreads_is_not_a_prompts_own() -> None:
     off = np.abs(drawn - true)[tasks == 1].mean()
     assert off < np.abs(halves.mean(axis=0) - true)[tasks == 1].mean()
     assert np.abs(drawn - 1)[tasks == 1].mean() > 0.2
+
+
+def test_prompts_that_were_not_measured_count_as_their_tasks_mean() -> None:
+    seconds, tasks = np.array([[1.0, 3.0], [5.0, 5.0], [2.0, 1.0]]), np.array([4, 0, 4])
+    assert task_means(seconds, tasks, np.array([4, 0, 4])).tolist() == [[1.5, 2], [5, 5], [1.5, 2]]
+    assert task_means(seconds, tasks, np.array([], dtype=np.int64)).shape == (0, 2)
 
 
 @given(st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=8))
