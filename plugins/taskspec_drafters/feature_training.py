@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import zlib
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,8 +11,8 @@ from torch import Generator, Tensor, nn
 
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.interfaces import Drafter, Sampling, TrainingBatch
-from taskspec.training.attention import attention_masks
 from taskspec.training.batches import Segment, segments_of
+from taskspec.training.target_states import TargetStates
 from taskspec_drafters.feature_model import FeatureNetwork
 
 _DEPTH_DECAY = 0.8
@@ -23,17 +22,14 @@ _DEPTH_DECAY = 0.8
 class TargetReader:
     """Runs the target over what the draft learns from, each text once as long as memory lasts.
 
-    It is no module on purpose: what holds it must neither train the target nor save it.
-
     Args:
-        model: The target; copied once to every other device that asks.
+        model: The target.
         most_bytes: States kept of texts already read; further texts are read anew each time.
     """
 
     def __init__(self, model: nn.Module, most_bytes: int = 2**30) -> None:
         untyped: Any = model
-        self._models: dict[torch.device, Any] = {untyped.device: untyped}
-        self._running: dict[torch.device, CachedModel] = {}
+        self._target = TargetStates(model, untyped.get_output_embeddings())
         self._states: dict[tuple[torch.device, bytes], Tensor] = {}
         self._bytes_left = most_bytes
 
@@ -47,15 +43,15 @@ class TargetReader:
         States at padding are zero.
         """
         device = batch.tokens.device
-        model = self._on(device)
         parts = segments_of(batch)
         keys = [(device, _text(batch, part)) for part in parts]
         unread = {
             part.row for part, key in zip(parts, keys, strict=True) if key not in self._states
         }
-        new = self._read(model, batch, sorted(unread))
+        new = self._read(batch, sorted(unread))
+        embed = self._target.model(device).get_input_embeddings()
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            embeddings = model.get_input_embeddings()(batch.tokens)
+            embeddings = embed(batch.tokens)
         # Tensors of inference mode cannot take part in a training step; copies can.
         embeddings = embeddings.clone()
         states = embeddings.new_zeros(embeddings.shape)
@@ -68,22 +64,14 @@ class TargetReader:
             self._keep(key, own)
         return states, embeddings
 
-    def _read(self, model: Any, batch: TrainingBatch, rows: list[int]) -> dict[int, Tensor]:
+    def _read(self, batch: TrainingBatch, rows: list[int]) -> dict[int, Tensor]:
         """States [T, H] of some rows of a batch."""
         if not rows:
             return {}
         some = TrainingBatch(
             batch.tokens[rows], batch.positions[rows], batch.segments[rows], batch.trained[rows]
         )
-        decoder = model.get_decoder()
-        with torch.inference_mode(), torch.autocast(batch.tokens.device.type, enabled=False):
-            states = decoder(
-                input_ids=some.tokens,
-                attention_mask=attention_masks(some, decoder.config),
-                position_ids=some.positions,
-                use_cache=False,
-            ).last_hidden_state
-        return dict(zip(rows, states, strict=True))
+        return dict(zip(rows, self._target.read(some), strict=True))
 
     def _keep(self, key: tuple[torch.device, bytes], states: Tensor) -> None:
         size = states.numel() * states.element_size()
@@ -93,19 +81,7 @@ class TargetReader:
 
     def running(self, device: torch.device) -> CachedModel:
         """The target with a cache, all rows empty."""
-        if device not in self._running:
-            model = self._on(device)
-            self._running[device] = CachedModel(model, model.get_output_embeddings())
-        running = self._running[device]
-        for row in range(len(running.cache.lengths)):
-            running.rollback(row, 0)
-        return running
-
-    def _on(self, device: torch.device) -> Any:
-        if device not in self._models:
-            first = next(iter(self._models.values()))
-            self._models[device] = copy.deepcopy(first).to(device)
-        return self._models[device]
+        return self._target.running(device)
 
 
 def _text(batch: TrainingBatch, part: Segment) -> bytes:

@@ -17,8 +17,9 @@ from taskspec.serving.pool import Pool
 from taskspec.training.batches import move_batch, pad_texts
 from taskspec.training.held_out import agreements
 from taskspec.training.losses import acceptance
+from taskspec.training.online_teacher import OnlineTeacher
 from taskspec.training.simulation import SIMULATED_LENGTH, simulate_answer
-from taskspec.training.teacher import OnlineTeacher, StoredTeacherSignal
+from taskspec.training.teacher import StoredTeacherSignal
 
 GOLDEN_GAP = 1e-3
 """Largest difference in any probability between the trained and the delivered draft."""

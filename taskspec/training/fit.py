@@ -34,12 +34,12 @@ from taskspec.training.earlier import Earlier, load_trained
 from taskspec.training.loggers import make_loggers
 from taskspec.training.module import HELD_OUT_ALPHA, AlignmentModule
 from taskspec.training.on_policy import writes_itself
+from taskspec.training.online_teacher import OnlineTeacher
 from taskspec.training.packing import padding_share
 from taskspec.training.precision import choose_precision
 from taskspec.training.processes import part_at_exit
 from taskspec.training.schedule import Schedule
 from taskspec.training.strategies import choose_strategy, device_count, unsharded
-from taskspec.training.teacher import OnlineTeacher
 from taskspec.training.throughput import Throughput
 
 _CHECKPOINTS = 10

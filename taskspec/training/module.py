@@ -14,9 +14,9 @@ from taskspec.training.batches import AlignmentBatch
 from taskspec.training.held_out import HeldOutScore
 from taskspec.training.lesson import Lesson
 from taskspec.training.on_policy import OnPolicy
+from taskspec.training.online_teacher import OnlineTeacher
 from taskspec.training.schedule import Schedule
 from taskspec.training.sharding import shard
-from taskspec.training.teacher import OnlineTeacher
 
 HELD_OUT_ALPHA = "val_alpha"
 

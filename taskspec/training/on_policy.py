@@ -8,7 +8,7 @@ import torch
 from taskspec.interfaces import Aligner, Sampling, TeacherSignal, TrainableDrafter, TrainingBatch
 from taskspec.training.batches import AlignmentBatch, move_batch, pack_texts, split_texts
 from taskspec.training.data import progress_at
-from taskspec.training.teacher import OnlineTeacher
+from taskspec.training.online_teacher import OnlineTeacher
 
 _OWN_WORDS = Sampling(temperature=1.0)
 """A draft learns from what it says, not from what it says after top-k or at other temperatures."""

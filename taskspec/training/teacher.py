@@ -1,23 +1,19 @@
-"""The target's signal: from what is stored of it, or from the target itself."""
+"""The target's signal: what is stored of it, as a training reads it."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from taskspec.corpus.answers import TopTokens
 from taskspec.errors import ModelError
-from taskspec.interfaces import Target, TrainingBatch
 from taskspec.models.processor import multipliable
-from taskspec.training.attention import attention_masks
 
 Head = Callable[[Tensor], Tensor]
-_CHUNK = 256
+CHUNK = 256
 """Positions whose full-vocabulary logits are held at a time."""
 
 
@@ -122,61 +118,6 @@ class TopKTeacherSignal:
         return TopKTeacherSignal(self.tokens.to(device), self.top.to(device))
 
 
-class OnlineTeacher:
-    """Asks the target itself about a batch.
-
-    It is no module on purpose: what holds it must neither train the target nor save it.
-
-    Args:
-        target: The target; copied once to every other device that asks.
-    """
-
-    def __init__(self, target: Target) -> None:
-        self.end_tokens = target.eos_token_ids
-        self._models: dict[torch.device, tuple[Any, Any]] = {
-            target.device: (target.model, target.head)
-        }
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> OnlineTeacher:
-        """The same one: what is copied with a training's module asks the same target."""
-        return self
-
-    def signal(self, batch: TrainingBatch, tokens: Tensor | None = None) -> StoredTeacherSignal:
-        """Run the target over a batch.
-
-        Args:
-            batch: The batch, on the device to run on.
-            tokens: int64 [M], what follows each trained position; None puts the target's most
-                likely tokens there.
-        """
-        model, head = self._on(batch.tokens.device)
-        decoder = model.get_decoder()
-        with torch.inference_mode(), torch.autocast(batch.tokens.device.type, enabled=False):
-            states = decoder(
-                input_ids=batch.tokens,
-                attention_mask=attention_masks(batch, decoder.config),
-                position_ids=batch.positions,
-                use_cache=False,
-            ).last_hidden_state[batch.trained]
-            normalizers, choices = [], []
-            for chunk in torch.split(states, _CHUNK):
-                logits = head(chunk).float()
-                normalizers.append(logits.logsumexp(-1))
-                choices.append(logits.argmax(-1))
-        # Tensors of inference mode cannot take part in a training step; copies can.
-        said = torch.cat(choices).clone() if tokens is None else tokens
-        return StoredTeacherSignal(said, states.clone(), torch.cat(normalizers).clone(), head)
-
-    def _on(self, device: torch.device) -> tuple[Any, Any]:
-        if device not in self._models:
-            first = next(iter(self._models.values()))
-            # One copy of both, so that a head that is part of the model stays so.
-            model, head = copy.deepcopy(first)
-            head = head.to(device) if isinstance(head, nn.Module) else head
-            self._models[device] = model.to(device), head
-        return self._models[device]
-
-
 @torch.inference_mode()
 def top_tokens(hidden: Tensor, log_normalizer: Tensor, head: Head, k: int) -> TopTokens:
     """The k most likely tokens of the target at A positions, for storing.
@@ -188,7 +129,7 @@ def top_tokens(hidden: Tensor, log_normalizer: Tensor, head: Head, k: int) -> To
         k: Tokens to keep; the whole vocabulary where that is smaller.
     """
     ids, log_probs, size = [], [], 0
-    chunks = torch.split(hidden, _CHUNK), torch.split(log_normalizer, _CHUNK)
+    chunks = torch.split(hidden, CHUNK), torch.split(log_normalizer, CHUNK)
     for states, normalizer in zip(*chunks, strict=True):
         logits = head(states).float()
         size = logits.shape[-1]

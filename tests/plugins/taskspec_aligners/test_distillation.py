@@ -24,7 +24,7 @@ from taskspec.training.batches import make_batch
 from taskspec.training.fit import fit
 from taskspec.training.losses import forward_kl, reverse_kl
 from taskspec.training.objectives import OBJECTIVES
-from taskspec.training.teacher import OnlineTeacher
+from taskspec.training.online_teacher import OnlineTeacher
 
 BOTH = pytest.mark.parametrize("kind", [KD, LoraKD], ids=lambda kind: kind.name)
 OPTIONS = pytest.mark.parametrize("options", [KDOptions, LoraKDOptions])

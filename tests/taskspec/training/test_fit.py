@@ -23,7 +23,7 @@ from taskspec.training.batches import AlignmentBatch, make_batch
 from taskspec.training.earlier import Earlier, save_trained
 from taskspec.training.fit import AlignmentReport, fit
 from taskspec.training.module import AlignmentModule
-from taskspec.training.teacher import OnlineTeacher
+from taskspec.training.online_teacher import OnlineTeacher
 
 TRAINER = TrainerConfig(accelerator="cpu", devices="1", precision="32-true")
 TOKENS = 480

@@ -18,7 +18,7 @@ from taskspec.models.loading import LanguageModel, load_language_model
 from taskspec.training.batches import AlignmentBatch, make_batch
 from taskspec.training.data import progress_at
 from taskspec.training.on_policy import OnPolicy, writes_itself
-from taskspec.training.teacher import OnlineTeacher
+from taskspec.training.online_teacher import OnlineTeacher
 
 LENGTHS = ((3, 9), (1, 6), (5, 1))
 STEPS = 4000

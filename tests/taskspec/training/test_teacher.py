@@ -15,8 +15,8 @@ from taskspec.errors import ModelError
 from taskspec.models.loading import LanguageModel, load_language_model
 from taskspec.training.batches import pad_texts
 from taskspec.training.losses import acceptance
+from taskspec.training.online_teacher import OnlineTeacher
 from taskspec.training.teacher import (
-    OnlineTeacher,
     StoredTeacherSignal,
     TopKTeacherSignal,
     top_tokens,
