@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.models.loading import LanguageModel, load_language_model
@@ -53,9 +55,11 @@ def test_a_target_in_16_bits_is_read_as_it_is_served(tiny_llama_folder: Path) ->
 
 
 def test_running_rows_are_empty_again_and_copies_read_the_same_target(
-    tiny_llama_folder: Path,
+    save_tiny: Callable[..., Path],
 ) -> None:
-    read = states_of(load_language_model(str(tiny_llama_folder), "bfloat16", "cpu"))
+    """Of a size that the compiled kernels run, where they are."""
+    folder = save_tiny(LlamaConfig, hidden_size=64, head_dim=16)
+    read = states_of(load_language_model(str(folder), "bfloat16", "cpu"))
     running = read.running(torch.device("cpu"))
     running.forward([0], torch.tensor([[3, 4]]))
     assert copy.deepcopy(read).running(torch.device("cpu")) is running
