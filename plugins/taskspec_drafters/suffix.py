@@ -23,12 +23,9 @@ _FILE = "answers.safetensors"
 class SuffixOptions:
     """Options of `suffix`."""
 
-    min_match: int = option(2, "Fewest last tokens that must have occurred before.")
+    min_match: int = option(1, "Fewest last tokens that must have occurred before.")
     min_probability: float = option(
-        0.4, "Drafting stops when the text is less likely than this to have gone on that way."
-    )
-    tokens_per_match: float = option(
-        2.0, "Tokens drafted at most for every matched one: a longer match is trusted further."
+        0.15, "Drafting stops when the text is less likely than this to have gone on that way."
     )
 
     def __post_init__(self) -> None:
@@ -36,8 +33,6 @@ class SuffixOptions:
             raise ValueError("min_match must be at least 1")
         if not 0 <= self.min_probability <= 1:
             raise ValueError("min_probability must be between 0 and 1")
-        if not self.tokens_per_match > 0:
-            raise ValueError("tokens_per_match must be positive")
 
 
 @dataclass
@@ -55,7 +50,8 @@ class Suffix(Drafter):
     Suffix decoding (Oliaro et al. 2024, arXiv 2411.04975) with suffix automata: one over the
     target's own answers to the task's training prompts, one that grows with the request. Each
     further token must have followed often enough, so drafts are long where the text repeats and
-    absent where it is new. Deterministic, so every proposal counts as one-hot.
+    absent where it is new. Both texts are followed as tokens are drafted, and the likelier one says
+    the next. Deterministic, so every proposal counts as one-hot.
     """
 
     name = "suffix"
@@ -140,32 +136,50 @@ class Suffix(Drafter):
             row.state, row.matched = self._answers.follow(row.state, row.matched, token)
 
     def _continuation(self, row: _Row, count: int) -> list[int]:
-        """The better of what the request and the answers suggest, by tokens likely accepted."""
-        state, matched = row.text.repeated()
-        own = self._follow(row.text, state, matched, count)
-        answers = self._follow(self._answers, row.state, row.matched, count)
-        return max(own, answers, key=lambda each: each[1])[0]
-
-    def _follow(
-        self, text: SuffixAutomaton, state: int, matched: int, count: int
-    ) -> tuple[list[int], float]:
-        """Drafted tokens, and how many of them the counts let expect to be accepted."""
+        """At each token the likelier of what the request and the answers suggest."""
         options: SuffixOptions = self.options
+        places = [
+            _Place(row.text, *row.text.repeated()),
+            _Place(self._answers, row.state, row.matched),
+        ]
         drafted: list[int] = []
-        expected, likely = 0.0, 1.0
-        most = min(count, int(matched * options.tokens_per_match))
-        while matched >= options.min_match and len(drafted) < most:
-            step = text.likeliest(state)
-            if step is None:
-                # The text ends here; what is drafted goes on as its own ending did before.
-                state = text.link[state]
-                matched = text.length[state]
-                continue
-            token, share = step
-            likely *= share
-            if likely < options.min_probability:
+        likely = 1.0
+        while len(drafted) < count:
+            suggested = [place.likeliest(options.min_match) for place in places]
+            token, probability = max(suggested, key=lambda each: each[1])
+            likely *= probability
+            if not likely or likely < options.min_probability:
                 break
             drafted.append(token)
-            expected += likely
-            state = text.next[state][token]
-        return drafted, expected
+            places = [place.after(token) for place in places]
+        return drafted
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a text's longest run that ends in the last tokens stands: a state and its length."""
+
+    text: SuffixAutomaton
+    state: int
+    matched: int
+
+    def likeliest(self, least: int) -> tuple[int, float]:
+        """The token that mostly followed, and how likely it follows now; 0 where none did.
+
+        What followed in a few places is no certainty: one more place counts as having gone on
+        otherwise, the less the longer the match.
+        """
+        state, matched = self.state, self.matched
+        while matched >= least:
+            found = self.text.likeliest(state)
+            if found is not None:
+                token, times, total = found
+                return token, times / (total + 1 / matched)
+            # The text ends here; it goes on as its own ending did before.
+            state = self.text.link[state]
+            matched = self.text.length[state]
+        return 0, 0.0
+
+    def after(self, token: int) -> _Place:
+        """The place after one more token."""
+        return _Place(self.text, *self.text.follow(self.state, self.matched, token))

@@ -28,9 +28,11 @@ class SuffixAutomaton:
         self.length = [0]
         self.count = [0]
         self._last = _ROOT
+        self._likeliest: dict[int, tuple[int, int, int] | None] = {}
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Append tokens to the text."""
+        self._likeliest.clear()
         for token in tokens:
             self._append(token)
 
@@ -57,17 +59,19 @@ class SuffixAutomaton:
         state = max(self.link[self._last], _ROOT)
         return state, self.length[state]
 
-    def likeliest(self, state: int) -> tuple[int, float] | None:
-        """The token that mostly followed a state's runs, and its share of all that followed.
+    def likeliest(self, state: int) -> tuple[int, int, int] | None:
+        """The token that mostly followed a state's runs, how often, and how often any did.
 
         The smallest id of several; None where nothing followed.
         """
-        best, total = (0, 0), 0
-        for token, after in self.next[state].items():
-            total += self.count[after]
-            if token != SEPARATOR:
-                best = min(best, (-self.count[after], token))
-        return (best[1], -best[0] / total) if best[0] else None
+        if state not in self._likeliest:
+            best, total = (0, 0), 0
+            for token, after in self.next[state].items():
+                total += self.count[after]
+                if token != SEPARATOR:
+                    best = min(best, (-self.count[after], token))
+            self._likeliest[state] = (best[1], -best[0], total) if best[0] else None
+        return self._likeliest[state]
 
     def _append(self, token: int) -> None:
         new, at = self._state(self.length[self._last] + 1), self._last

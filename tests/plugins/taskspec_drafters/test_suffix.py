@@ -99,7 +99,7 @@ def test_of_several_continuations_the_most_frequent_is_drafted() -> None:
 
 def test_it_stops_where_the_continuation_is_uncertain() -> None:
     answers = [[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 6]]
-    assert drafted(Suffix(SuffixOptions(), answers), [1, 2], 4) == [3]
+    assert drafted(Suffix(SuffixOptions(min_probability=0.4), answers), [1, 2], 4) == [3]
     assert drafted(Suffix(SuffixOptions(min_probability=0.0), answers), [1, 2], 4) == [3, 4]
 
 
@@ -110,15 +110,28 @@ def test_short_matches_are_not_trusted(least: int, expected: list[int]) -> None:
 
 
 def test_a_longer_match_is_trusted_further() -> None:
-    drafter = Suffix(SuffixOptions(tokens_per_match=1.0), [list(range(20))])
-    assert len(drafted(drafter, [50, 3, 4], 9)) == 2
-    assert len(drafted(drafter, [50, 1, 2, 3, 4], 9)) == 4
+    drafter = Suffix(SuffixOptions(min_probability=0.4), [list(range(20))])
+    lengths = [len(drafted(drafter, [50, *range(first, 5)], 20)) for first in (4, 3, 1)]
+    assert 0 < lengths[0] < lengths[1] < lengths[2] < 15
+
+
+def test_what_followed_more_often_is_trusted_further() -> None:
+    once = Suffix(SuffixOptions(min_probability=0.4), [list(range(20))])
+    often = Suffix(SuffixOptions(min_probability=0.4), [list(range(20))] * 5)
+    assert len(drafted(once, [50, 4], 20)) < len(drafted(often, [50, 4], 20))
+
+
+def test_request_and_answers_take_turns_within_a_draft() -> None:
+    """Only the request has what follows 2, and neither of them 2, 5, 6."""
+    drafter = Suffix(SuffixOptions(), [[5, 6]] * 3)
+    assert drafted(drafter, [2, 5, 1, 2], 2) == [5, 6]
+    assert drafted(Suffix(), [2, 5, 1, 2], 2) == [5, 1]
 
 
 def test_no_draft_runs_from_one_answer_into_the_next() -> None:
     drafter = Suffix(SuffixOptions(min_probability=0.0), [[1, 2], [3, 4]])
     assert drafted(drafter, [1, 2], 4) == []
-    assert drafted(drafter, [9, 3], 4) == [] and SEPARATOR < 0
+    assert drafted(drafter, [9, 3], 4) == [4] and SEPARATOR < 0
 
 
 def test_what_it_emitted_it_can_copy() -> None:
@@ -144,9 +157,7 @@ def test_a_folder_without_answers_is_refused(tmp_path: Path) -> None:
         Suffix.load(tmp_path, target, SuffixOptions())
 
 
-@pytest.mark.parametrize(
-    "options", [{"min_match": 0}, {"min_probability": 1.5}, {"tokens_per_match": 0.0}]
-)
+@pytest.mark.parametrize("options", [{"min_match": 0}, {"min_probability": 1.5}])
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(options))} "):
         SuffixOptions(**options)
