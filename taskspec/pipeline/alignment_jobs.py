@@ -10,7 +10,7 @@ from typing import Any
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.decoding.records import Request
 from taskspec.interfaces import Aligner, DraftCorpus, TrainableDrafter
-from taskspec.pipeline.artifacts import digest, write_json
+from taskspec.pipeline.artifacts import digest, results_of, write_json
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.draft import draft_folder, drafter_class, split_answers
 from taskspec.pipeline.halving import planned_share
@@ -154,7 +154,12 @@ def bring_up(context: RunContext, folder: Path, job: Job, settings: Any) -> list
         job: The job.
         settings: The stage's, of which the piece's fingerprint is made.
     """
-    identity = digest([settings, job.draft, job.key])
+    # What concerns other drafts alone is left out, so that a changed pool costs what is new in it.
+    own = {name: value for name, value in settings.items() if name not in ("drafts", "search")}
+    aligner = context.plugin_identity("aligner", job.aligner)
+    read = [context.stage_folders[stage] for stage in ("collect", "partition")]
+    read += [job.start.parent, *([] if job.earlier is None else [job.earlier.weights.parent])]
+    identity = digest([own, aligner, job.folder, job.tokens, *results_of(read)])
     return do_together(
         context, folder / job.folder, identity, lambda work: do_job(context, work, job)
     )

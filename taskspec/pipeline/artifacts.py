@@ -164,6 +164,29 @@ def take_over(source: Path, folder: Path, fingerprint: str) -> bool:
     return True
 
 
+def take_over_piece(piece: Path, fingerprint: str) -> bool:
+    """Put a piece of the stage that is being made again into place, where it would be the same.
+
+    Args:
+        piece: Where it belongs, within the stage's working folder.
+        fingerprint: What it is to depend on.
+
+    Returns:
+        Whether it was taken; not when it was altered.
+    """
+    stage = piece.parent.name.removeprefix(".").removesuffix(PARTIAL)
+    try:
+        return take_over(piece.parent.with_name(stage) / piece.name, piece, fingerprint)
+    except ArtifactError:
+        return False
+
+
+def results_of(folders: Iterable[Path]) -> list[str]:
+    """Identities of what finished stages or pieces made, for fingerprints; empty for none."""
+    marks = [read_done(folder) for folder in folders]
+    return ["" if done is None else done.result for done in marks]
+
+
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)

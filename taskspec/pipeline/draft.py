@@ -10,7 +10,7 @@ from typing import Any
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.errors import CorpusError
 from taskspec.interfaces import DraftCorpus, Drafter, TrainableDrafter
-from taskspec.pipeline.artifacts import digest
+from taskspec.pipeline.artifacts import digest, results_of
 from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.encode import known_examples
@@ -51,9 +51,11 @@ class Draft(Stage):
     def run(self, context: RunContext, folder: Path) -> str:
         """Write one folder per draft of the pool."""
         answers = split_answers(context, "train")
+        settings = self.settings(context)
+        upstream = results_of(context.stage_folders[stage] for stage in self.reads(context))
         lines = []
         for name in context.recipe.draft.pool:
-            identity = digest([self.settings(context), name])
+            identity = digest([settings | {"pool": settings["pool"][name]}, name, *upstream])
             build = partial(self._build, context, name, answers)
             made = do_together(context, folder / name, identity, build)
             lines += made or [f"{name}: kept"]

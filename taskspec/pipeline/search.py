@@ -10,7 +10,7 @@ from typing import Any
 
 from taskspec.errors import ArtifactError
 from taskspec.pipeline.alignment_jobs import COST, WEIGHTS, Job, bring_up, task_key
-from taskspec.pipeline.artifacts import digest, read_done, read_json, write_json
+from taskspec.pipeline.artifacts import digest, read_done, read_json, results_of, write_json
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.draft_bench import DraftBench
 from taskspec.pipeline.entries import Made, draft_members, entries_of, pool_name
@@ -123,7 +123,8 @@ class Search:
         if not measured.exists():
             for job in everyone:
                 bring_up(self.context, self.folder, job, self.settings)
-            identity = digest([self.settings, number])
+            made = results_of(self.folder / job.folder for job in everyone)
+            identity = digest([self.settings, number, *made])
             do_together(self.context, measured, identity, lambda work: self._measure(work, jobs))
         try:
             found, done = read_round(read_json(measured / _ROUND)), read_done(measured)

@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from taskspec.pipeline.artifacts import read_done, work_under_way, working_folder
+from taskspec.pipeline.artifacts import (
+    read_done,
+    take_over_piece,
+    work_under_way,
+    working_folder,
+)
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.stage import Stage
 
@@ -23,12 +28,13 @@ def do_together(
     """Do a piece of a stage with all processes, unless it is done.
 
     The first process works in a folder that becomes `result`; the others work along, writing
-    nothing, and return when the result is there.
+    nothing, and return when the result is there. A piece that the stage had before, and that would
+    be made the same, is taken over.
 
     Args:
         context: The run.
         result: Folder of the piece, within the stage's.
-        identity: Fingerprint of the piece.
+        identity: Fingerprint of the piece: all that it depends on.
         do: Works in a folder; one line for the user.
 
     Returns:
@@ -37,6 +43,8 @@ def do_together(
     if result.exists():
         return []
     if context.writes:
+        if take_over_piece(result, identity):
+            return [f"{result.name}: as before"]
         with working_folder(result, identity) as work:
             return [do(work)]
     # A piece that needs no other process may be over before this one looks.

@@ -106,6 +106,27 @@ def test_what_follows_a_stage_made_again_is_made_again(write_recipe: Callable[..
     assert kept == {f"{n:02d}-{name}" for n, name in enumerate(STAGES, start=1)} - again
 
 
+def test_a_draft_more_costs_no_other_its_training(write_recipe: Callable[..., Path]) -> None:
+    recipe = write_recipe("kd")
+    context, _ = run(recipe)
+
+    def weights() -> dict[str, bytes]:
+        folder = context.stage_folders["align"]
+        files = folder.glob("small@*/draft/*.safetensors")
+        return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+    before = weights()
+    _, printed = run(recipe, "draft.pool.copier.use=suffix")
+    assert "small: as before; lookup: as before; copier: suffix" in printed
+    names = [f"small@{key}" for key in ("shared", "task-0", "single")]
+    assert all(f"{name}: as before" in printed for name in names)
+    assert weights() == before
+    changed = {"draft.pool.small.options.layers=3", "draft.pool.copier.use=suffix"}
+    _, printed = run(recipe, *changed)
+    assert "small: causal-lm" in printed and "small@shared: as before" not in printed
+    assert "copier: as before" in printed and weights() != before
+
+
 def test_a_bundle_refuses_other_weights(
     write_recipe: Callable[..., Path], tiny_qwen2_folder: Path
 ) -> None:
