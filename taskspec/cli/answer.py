@@ -41,11 +41,11 @@ def answer(
         taskspec answer runs/quickstart/bundle prompts.jsonl answers.jsonl --watch log.jsonl
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     from taskspec.corpus.readers import read_examples
     from taskspec.evaluation.table import lossy_warning
     from taskspec.interfaces import Sampling
+    from taskspec.pipeline.progress import progress
     from taskspec.registry import default_registry
     from taskspec.serving.answer_log import AnswerLog, describe_answer
     from taskspec.serving.batches import answer_all
@@ -66,15 +66,17 @@ def answer(
     log = None if watch is None else AnswerLog(watch, watch_prompts)
     asked = {each.id: each.messages for each in missing}
     used = decode["temperature"] if temperature is None else temperature
-    with out.open("a", encoding="utf-8") as file, Progress(console=console) as progress:
-        bar = progress.add_task("answering", total=len(missing))
+    with (
+        out.open("a", encoding="utf-8") as file,
+        progress(console, "answering", len(missing)) as advance,
+    ):
 
         def write(name: str, given: Answer) -> None:
             file.write(json.dumps(_row(name, given)) + "\n")
             file.flush()
             if log is not None:
                 log.add(describe_answer(given, loaded.pool, used), asked[name])
-            progress.advance(bar)
+            advance(1)
 
         answer_all(loaded, missing, max_new_tokens, batch_size, sampling, seed, write)
     verifier = loaded.engine.verifier

@@ -65,10 +65,10 @@ def decode(
         taskspec bench decode runs/quickstart/bundle --against vllm --python vllm=vllm/bin/python
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     from taskspec.cli.other_engines import other_engines
     from taskspec.evaluation.bench_decode import BenchPlan, bench_decode
+    from taskspec.pipeline.progress import progress
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle
 
@@ -82,10 +82,9 @@ def decode(
         )
         draft = None if assistant is None else (assistant, ASSISTED_LENGTH)
         plan = BenchPlan(tokens, repeats, sizes, others, draft, correct)
-        with Progress(console=console, transient=True) as progress:
-            total = len(prompts) * repeats + 2 * len(sizes) * repeats
-            bar = progress.add_task("answering", total=total)
-            found = bench_decode(loaded, prompts, plan, lambda: progress.advance(bar))
+        total = len(prompts) * repeats + 2 * len(sizes) * repeats
+        with progress(console, "answering", total) as advance:
+            found = bench_decode(loaded, prompts, plan, lambda: advance(1))
     _show(found, console)
     if out is not None:
         _write(found, out)

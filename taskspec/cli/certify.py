@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,18 +112,14 @@ def _examine(
     plan: Plan,
     console: Console,
 ) -> Certificate:
-    """Run all tests on the target, with a progress bar."""
-    from rich.progress import Progress
-
+    """Run all tests on the target, and show how far they are."""
     from taskspec.evaluation.certify import certify as examine
+    from taskspec.pipeline.progress import progress
 
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("certifying", total=None)
+    def watched(steps: int) -> AbstractContextManager[Callable[[int], None]]:
+        return progress(console, "certifying", steps)
 
-        def step(total: int) -> None:
-            progress.update(bar, total=total, advance=1)
-
-        return examine(bundle, registry, verifier, prompts, plan, _broken_rules, step)
+    return examine(bundle, registry, verifier, prompts, plan, _broken_rules, watched)
 
 
 def _broken_rules(verifier: Verifier) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from taskspec.decoding.engine import Engine
@@ -48,7 +49,7 @@ def certify(
     prompts: Sequence[Request],
     plan: Plan,
     broken_rules: Callable[[Verifier], tuple[str, ...]],
-    on_step: Callable[[int], None],
+    watched: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> Certificate:
     """Run all tests, in float32 and, greedily, as the bundle is served.
 
@@ -59,7 +60,7 @@ def certify(
         prompts: Greedy requests without drafts.
         plan: How much is tried.
         broken_rules: Names the rules of its kind that a verifier breaks.
-        on_step: Told after each step how many there are.
+        watched: Given the number of steps, what to tell of each that is done.
     """
     exact = bundle.target.in_float32()
     pool = load_pool(bundle.manifest.drafts, registry, exact)
@@ -70,36 +71,37 @@ def certify(
     steps = (1 + len(served)) * len(settings) + len(samplings) * len(longest)
     steps += len(faults_of(verifier))
 
-    def done(_: str) -> None:
-        on_step(steps)
-
     def new_engine() -> Engine:
         return Engine(exact, verifier, pool.drafters)
 
-    expected = new_engine().generate(prompts)
-    greedy = [certify_greedy(new_engine(), exact, prompts, settings, expected, done)]
-    for target in served:
-        engine = Engine(target, verifier, bundle.pool.drafters)
-        own = _settings(bundle.pool, plan.draft_lengths, plan.batch_sizes)
-        plain = engine.generate(prompts)
-        greedy.append(certify_greedy(engine, target, prompts, own, plain, done))
-    some = prompts[:_SAMPLED_PROMPTS]
-    sampled = tuple(
-        certify_sampled(new_engine(), exact, some, longest, each, plan.draws, done)
-        for each in samplings
-    )
-    few = slice(0, _FAULT_PROMPTS)
-    faults = try_faults(
-        new_engine,
-        exact,
-        prompts[few],
-        longest,
-        expected[few],
-        next(iter(samplings), None),
-        plan.draws,
-        broken_rules,
-        done,
-    )
+    with watched(steps) as advance:
+
+        def done(_: str) -> None:
+            advance(1)
+
+        expected = new_engine().generate(prompts)
+        greedy = [certify_greedy(new_engine(), exact, prompts, settings, expected, done)]
+        for target in served:
+            engine = Engine(target, verifier, bundle.pool.drafters)
+            own = _settings(bundle.pool, plan.draft_lengths, plan.batch_sizes)
+            plain = engine.generate(prompts)
+            greedy.append(certify_greedy(engine, target, prompts, own, plain, done))
+        some, few = prompts[:_SAMPLED_PROMPTS], slice(0, _FAULT_PROMPTS)
+        sampled = tuple(
+            certify_sampled(new_engine(), exact, some, longest, each, plan.draws, done)
+            for each in samplings
+        )
+        faults = try_faults(
+            new_engine,
+            exact,
+            prompts[few],
+            longest,
+            expected[few],
+            next(iter(samplings), None),
+            plan.draws,
+            broken_rules,
+            done,
+        )
     return Certificate(tuple(greedy), sampled, faults)
 
 
