@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from taskspec.serving.pool import DraftEntry, with_members
 from taskspec.serving.routing import Assignment, read_assignment
 
 ASSIGNMENT = "assignment.json"
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Assign(Stage):
     are close and not clearly below plain decoding's, are then timed against plain decoding at
     batch 1, interleaved, in rotated order. The objective chooses among them; where the
     measurements leave it in doubt, the cheaper one wins, which is plain decoding when no draft's
-    interval reaches the margin. The draft aligned on all data competes for every task, so that
-    tasks may share it.
+    interval reaches the margin. Drafts made from all data compete for every task, so that tasks
+    may share them.
     """
 
     name = "assign"
@@ -92,12 +92,12 @@ class Assign(Stage):
         tasks = load_tasks(context.stage_folders["partition"])
         considered = consider(context, bench, range(len(tasks.names)))
         baselines = bench.baselines()
-        single = baselines.get(SINGLE) if context.recipe.route.fallback == SINGLE else None
+        general = bench.general() if context.recipe.route.fallback == SINGLE else None
         best, kept = within_memory(
             bench.comparisons,
             bench.timed,
             {name: bench.parts(name) for name in bench.entries},
-            None if single is None else single.draft,
+            None if general is None else general.draft,
             context.recipe.assign.max_memory,
         )
         chosen = [
@@ -107,8 +107,8 @@ class Assign(Stage):
             )
         ]
         fallback = Assignment("fallback", None, 0)
-        if single is not None and kept is not None:
-            fallback = replace(single, task="fallback")
+        if general is not None and kept is not None:
+            fallback = general
         write_json(
             folder / ASSIGNMENT,
             {

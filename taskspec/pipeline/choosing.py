@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from taskspec.evaluation.statistics import Interval, Speeds, speedup_interval
 from taskspec.recipe.assignment import AssignConfig
 
+_MEGABYTES_THAT_COUNT = 1.0
+
 
 @dataclass(frozen=True)
 class TimedDraft:
@@ -66,8 +68,8 @@ class Comparison:
 
         Only drafts whose interval lies at or above the margin are eligible: plain decoding is the
         cheapest there is, and wins where it may be as fast. Of these, the fastest is compared
-        with each that takes less memory, and the cheapest one wins that is not distinguishably
-        slower. The intervals are of the ratio of both, paired by prompt: two that each have
+        with each that takes less memory, by a megabyte and more, and the cheapest one wins that is
+        not distinguishably slower. The intervals are of the ratio of both, paired by prompt: two that each have
         a wide interval over plain decoding may still differ clearly. With `memory` it is enough
         to keep the share of the fastest's speed that the recipe names.
         """
@@ -75,7 +77,8 @@ class Comparison:
         if not eligible:
             return None
         fastest = max(eligible, key=lambda draft: self.speedup(draft.speeds).value)
-        cheaper = [d for d in eligible if d.memory < fastest.memory and self._suffices(d, fastest)]
+        smaller = (d for d in eligible if d.memory <= fastest.memory - _MEGABYTES_THAT_COUNT)
+        cheaper = [draft for draft in smaller if self._suffices(draft, fastest)]
         return min(cheaper, key=lambda draft: draft.memory, default=fastest)
 
     def _suffices(self, draft: TimedDraft, fastest: TimedDraft) -> bool:

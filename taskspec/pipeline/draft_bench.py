@@ -21,7 +21,6 @@ from taskspec.decoding.cost import (
 )
 from taskspec.decoding.records import Request, first_tokens
 from taskspec.evaluation.statistics import Interval, Speeds
-from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.choosing import Comparison, TimedDraft
 from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext
@@ -29,6 +28,7 @@ from taskspec.pipeline.entries import (
     all_entries,
     baseline_entries,
     engine_for,
+    general_entries,
     measuring_requests,
     pool_name,
     task_entries,
@@ -187,9 +187,8 @@ class DraftBench:
         entries = task_entries(self.context, label)
         if named:
             return [entry.name for entry in entries if pool_name(entry.name) in named]
-        single = baseline_entries(self.context).get(SINGLE)
-        shared = [] if single is None else [single.name]
-        return list(dict.fromkeys([*(entry.name for entry in entries), *shared]))
+        entries += general_entries(self.context)
+        return list(dict.fromkeys(entry.name for entry in entries))
 
     def parts(self, draft: str) -> dict[str, float]:
         """Megabytes as stored of what a draft loads, by folder, with the drafts it drafts with."""
@@ -240,6 +239,15 @@ class DraftBench:
             for method, entry in baseline_entries(self.context).items()
         }
         return {method: each for method, each in found.items() if each is not None}
+
+    def general(self) -> Assignment | None:
+        """The draft made from all tasks' prompts that promises most over all of them."""
+        labels = list(self.prompts)
+        found = [self.best_length(each.name, labels) for each in general_entries(self.context)]
+        promised = {each.draft: each.predicted for each in found if each is not None}
+        if not promised:
+            return None
+        return self._for_all("fallback", max(promised, key=lambda draft: promised[draft]))
 
     def spares(self) -> list[Assignment]:
         """Drafts that copy and take no memory, with what they promise over all tasks."""

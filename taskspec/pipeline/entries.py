@@ -141,10 +141,20 @@ def baseline_entries(context: RunContext) -> dict[str, DraftEntry]:
     return entries
 
 
+def general_entries(context: RunContext) -> list[DraftEntry]:
+    """Drafts made from all tasks' prompts: the `single` row's, and those that learn from answers.
+
+    They compete for every task, and the fastest of them is the router's fallback.
+    """
+    single = baseline_entries(context).get(SINGLE)
+    learnt = [base_entry(context, draft) for draft in corpus_drafts(context)]
+    return learnt if single is None else [single, *learnt]
+
+
 def all_entries(context: RunContext, tasks: int) -> dict[str, DraftEntry]:
     """Every draft that may decode a task or a benchmark row, by name."""
     entries = [entry for label in range(tasks) for entry in task_entries(context, label)]
-    entries += baseline_entries(context).values()
+    entries += [*baseline_entries(context).values(), *general_entries(context)]
     return {entry.name: entry for entry in entries}
 
 

@@ -79,9 +79,11 @@ class Methods:
             self._add(method, pool.choice(baseline.draft, baseline.draft_length))
         # One draft for everything takes the length that suits everything, where it is known.
         lengths = {each.draft: each.draft_length for each in assigned.baselines.values()}
-        for assignment in assigned.tasks:
+        # The fallback's draft is for everything, too; that of no draft is there as `plain`.
+        fallback = [assigned.fallback] if assigned.fallback.draft is not None else []
+        for assignment in (*fallback, *assigned.tasks):
             lengths.setdefault(assignment.draft, assignment.draft_length)
-        used = dict.fromkeys(assignment.draft for assignment in assigned.tasks)
+        used = dict.fromkeys(each.draft for each in (*assigned.tasks, *fallback))
         for draft in used:
             name = PLAIN if draft is None else f"pool {draft}"
             if draft is not None:

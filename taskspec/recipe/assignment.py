@@ -71,7 +71,7 @@ class RouteConfig(PluginChoice):
             validation prompts per task on which a router's choices are timed.
         threshold: Below this probability the router abstains and the fallback decodes; at 1 it
             always abstains. `auto` takes what is fastest on validation prompts.
-        fallback: `single` (the draft aligned on all data) or `plain`.
+        fallback: `single` (the fastest draft made from all data) or `plain`.
         quarantine: The fallback also decodes prompts that lie farther from every task's than 99 %
             of validation prompts do, in the encoder's vectors.
     """

@@ -28,7 +28,7 @@ VALUE = {
 
 
 def test_costs_turn_acceptance_into_seconds(tmp_path: Path) -> None:
-    (tmp_path / "assignment.json").write_text(json.dumps({"format": 3, **VALUE}))
+    (tmp_path / "assignment.json").write_text(json.dumps({"format": 4, **VALUE}))
     costs = load_costs(tmp_path)
     assert costs.target.verify_ratio(2) == pytest.approx(1.2)
     assert costs.draft_seconds == {"small": 0.002}

@@ -55,6 +55,14 @@ def test_what_may_be_no_faster_than_plain_decoding_is_not_used(speedups: object)
     assert comparison().best([draft("lookup", 0, speedups)]) is None  # type: ignore[arg-type]
 
 
+def test_a_few_kilobytes_are_no_reason_to_be_slower() -> None:
+    one, other = [1.9, 2.1] * 4, [2.2, 2.0] * 4
+    drafts = [draft("own", 0.1, one), draft("shared", 0.9, other)]
+    assert name_of(comparison().best(drafts)) == "shared"
+    drafts = [draft("own", 0.1, one), draft("shared", 1.2, other)]
+    assert name_of(comparison().best(drafts)) == "own"
+
+
 def test_memory_takes_the_smallest_that_keeps_its_share_of_the_speed() -> None:
     drafts = [draft("tiny", 1, 1.3), draft("middle", 9, 1.45), draft("large", 90, 1.5)]
     assert name_of(comparison().best(drafts)) == "large"
