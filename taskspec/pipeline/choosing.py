@@ -69,9 +69,9 @@ class Comparison:
         Only drafts whose interval lies at or above the margin are eligible: plain decoding is the
         cheapest there is, and wins where it may be as fast. Of these, the fastest is compared
         with each that takes less memory, by a megabyte and more, and the cheapest one wins that is
-        not distinguishably slower. The intervals are of the ratio of both, paired by prompt: two that each have
-        a wide interval over plain decoding may still differ clearly. With `memory` it is enough
-        to keep the share of the fastest's speed that the recipe names.
+        not distinguishably slower. The intervals are of the ratio of both, paired by prompt: two
+        that each have a wide interval over plain decoding may still differ clearly. With `memory`
+        it is enough to keep the share of the fastest's speed that the recipe names.
         """
         eligible = [d for d in drafts if self.speedup(d.speeds).low >= self.config.margin]
         if not eligible:
