@@ -125,7 +125,7 @@ def mean_curve(curves: Sequence[AcceptanceCurve]) -> AcceptanceCurve:
 
 
 def measure_target(
-    model: CachedModel, prompt: Sequence[int], most_tokens: int, repeats: int = 15
+    model: CachedModel, prompt: Sequence[int], most_tokens: int, repeats: int = 40
 ) -> TargetCost:
     """Time target passes, head included, after a prompt; interleaved over the token counts.
 
