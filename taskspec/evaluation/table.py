@@ -232,14 +232,17 @@ def _method_table(results: Results) -> Table:
 
 
 def _task_table(results: Results) -> Table:
-    table = figures_table("task", *_MEASURES, "vanilla", title="Routed, task by task")
+    vanilla = {task.task: results.row("vanilla", task.task) for task in results.tasks}
+    trained = ("vanilla",) if any(vanilla.values()) else ()
+    table = figures_table("task", *_MEASURES, *trained, title="Routed, task by task")
     table.add_column("draft", overflow="fold")
     for task in results.tasks:
-        row, vanilla = results.row("routed", task.task), results.row("vanilla", task.task)
+        row, base = results.row("routed", task.task), vanilla[task.task]
         if row is not None:
-            accuracy = _number(vanilla.draft_accuracy if vanilla is not None else None)
+            accuracy = _number(None if base is None else base.draft_accuracy)
             drafts = escape(", ".join(task.drafts))
-            table.add_row(escape(task.task), *_cells(row), accuracy, drafts)
+            cells = [*_cells(row), accuracy][: len(_MEASURES) + len(trained)]
+            table.add_row(escape(task.task), *cells, drafts)
     return table
 
 
