@@ -24,6 +24,7 @@ def bundle(write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -
     return recipe.parent / "runs" / "tiny" / "bundle"
 
 
+@pytest.mark.slow
 def test_a_bundle_is_certified_and_planted_faults_are_caught(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "certificate.json"
     common = ["certify", str(bundle), "--corpus", "prompts.jsonl", "--tokens", "12"]
