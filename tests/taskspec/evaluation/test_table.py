@@ -106,8 +106,17 @@ def test_the_tables_show_methods_over_all_and_routed_tasks() -> None:
 def test_a_narrow_terminal_shows_every_figure_and_draft_whole() -> None:
     (code,) = (line for line in printed(RESULTS, 80).splitlines() if line.startswith("code "))
     assert code.split() == [
-        *("code", "2.25x", "(1.75-2.12)", "2.50", "0.62", "0.71", "3", "-", "small@task-0"),
+        *("code", "2.25x", "(1.75-2.12)", "2.50", "0.62", "0.71", "3", "small@task-0"),
     ]
+
+
+def test_what_the_base_draft_guesses_stands_beside_where_there_is_one() -> None:
+    (routed,) = (row for row in RESULTS.rows if (row.method, row.task) == ("routed", "code"))
+    vanilla = replace(routed, method="vanilla", draft_accuracy=0.33)
+    shown = printed(replace(RESULTS, rows=(*RESULTS.rows, vanilla)), 80)
+    (code,) = (line for line in shown.splitlines() if line.startswith("code "))
+    assert code.split()[-2:] == ["0.33", "small@task-0"]
+    assert "vanilla" not in printed(RESULTS, 80)
 
 
 def test_the_checks_are_printed_in_words() -> None:
