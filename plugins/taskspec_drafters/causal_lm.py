@@ -35,7 +35,7 @@ from taskspec.models.cutting import (
 from taskspec.models.loading import load_language_model, load_tokenizer
 from taskspec.models.quiet import quiet_transformers
 from taskspec.models.tokenizers import check_same_tokenizer
-from taskspec.training.attention import attention_masks
+from taskspec.training.attention import final_states
 from taskspec_drafters.confidence import Confidence, check_stop_below
 from taskspec_drafters.draft_text import DraftText
 from taskspec_drafters.modes import evaluating
@@ -223,15 +223,7 @@ class CausalLM(NarrowedByTask):
 
     def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """Final states [M, D] at the trained positions; the teacher's are not used."""
-        model = self._unwrapped()
-        decoder = model.get_decoder()
-        states: Tensor = decoder(
-            input_ids=batch.tokens,
-            attention_mask=attention_masks(batch, decoder.config),
-            position_ids=batch.positions,
-            use_cache=False,
-        ).last_hidden_state
-        return states[batch.trained]
+        return final_states(self._unwrapped(), batch)[batch.trained]
 
     @property
     def training_head(self) -> nn.Module:

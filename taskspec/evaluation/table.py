@@ -239,10 +239,9 @@ def _task_table(results: Results) -> Table:
     for task in results.tasks:
         row, base = results.row("routed", task.task), vanilla[task.task]
         if row is not None:
-            accuracy = _number(None if base is None else base.draft_accuracy)
+            accuracy = [_number(None if base is None else base.draft_accuracy)] if trained else []
             drafts = escape(", ".join(task.drafts))
-            cells = [*_cells(row), accuracy][: len(_MEASURES) + len(trained)]
-            table.add_row(escape(task.task), *cells, drafts)
+            table.add_row(escape(task.task), *_cells(row), *accuracy, drafts)
     return table
 
 

@@ -242,8 +242,10 @@ class DraftBench:
 
     def general(self) -> Assignment | None:
         """The draft made from all tasks' prompts that promises most over all of them."""
-        labels = list(self.prompts)
-        found = [self.best_length(each.name, labels) for each in general_entries(self.context)]
+        labels, named = list(self.prompts), self.context.recipe.assign.drafts
+        names = (each.name for each in general_entries(self.context))
+        allowed = [name for name in names if not named or pool_name(name) in named]
+        found = [self.best_length(name, labels) for name in allowed]
         promised = {each.draft: each.predicted for each in found if each is not None}
         if not promised:
             return None

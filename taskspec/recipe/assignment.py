@@ -27,8 +27,8 @@ class AssignConfig:
         max_new_tokens: Tokens decoded per prompt while measuring.
         margin: The lower end of a draft's measured 95 % interval must reach this speed-up over
             plain decoding, otherwise the task is decoded plainly.
-        drafts: Drafts of the pool that tasks may get; empty for all, and for the first trainable
-            one as aligned on all data.
+        drafts: Drafts of the pool that tasks and the fallback may get; empty for all, and for those
+            made from all data.
         resamples: Bootstrap resamples of an interval.
     """
 

@@ -23,7 +23,7 @@ from taskspec.interfaces import (
 )
 from taskspec.models.cutting import cut_language_model, load_cut_model, save_cut_model
 from taskspec.testing.toy_target import states, toy_corpus, toy_target
-from taskspec.training.attention import attention_masks
+from taskspec.training.attention import final_states
 from taskspec.training.batches import AlignmentBatch, make_batch
 
 
@@ -73,14 +73,7 @@ class ToyDraft(TrainableDrafter):
 
     def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """Final states [M, D] at the trained positions."""
-        decoder = self._unwrapped().get_decoder()
-        states: Tensor = decoder(
-            input_ids=batch.tokens,
-            attention_mask=attention_masks(batch, decoder.config),
-            position_ids=batch.positions,
-            use_cache=False,
-        ).last_hidden_state
-        return states[batch.trained]
+        return final_states(self._unwrapped(), batch)[batch.trained]
 
     @property
     def training_head(self) -> nn.Module:

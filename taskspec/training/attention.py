@@ -1,4 +1,4 @@
-"""Attention masks of training batches."""
+"""Attention within the texts of training batches."""
 
 from __future__ import annotations
 
@@ -33,3 +33,15 @@ def attention_masks(batch: TrainingBatch, config: Any) -> Tensor | dict[str, Ten
     if "full_attention" in (getattr(config, "layer_types", None) or ()):
         return {"full_attention": full, "sliding_attention": sliding}
     return sliding
+
+
+def final_states(model: Any, batch: TrainingBatch) -> Tensor:
+    """Final normalised states float [B, T, H] of a causal LM over a batch."""
+    decoder = model.get_decoder()
+    states: Tensor = decoder(
+        input_ids=batch.tokens,
+        attention_mask=attention_masks(batch, decoder.config),
+        position_ids=batch.positions,
+        use_cache=False,
+    ).last_hidden_state
+    return states

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.interfaces import TrainingBatch
-from taskspec.training.attention import attention_masks
+from taskspec.training.attention import final_states
 from taskspec.training.batches import segments_of
 from taskspec.training.teacher import Head
 
@@ -62,14 +62,7 @@ class TargetStates:
         with torch.autocast(device.type, enabled=False):
             if self._as_served(device):
                 return self._text_by_text(batch)
-            decoder = model.get_decoder()
-            states: Tensor = decoder(
-                input_ids=batch.tokens,
-                attention_mask=attention_masks(batch, decoder.config),
-                position_ids=batch.positions,
-                use_cache=False,
-            ).last_hidden_state
-        return states
+            return final_states(model, batch)
 
     @torch.inference_mode()
     def logits(self, states: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def test_a_draft_more_costs_no_other_its_training(write_recipe: Callable[..., Pa
     names = [f"small@{key}" for key in ("shared", "task-0", "single")]
     assert all(f"{name}: as before" in printed for name in names)
     assert weights() == before
-    changed = {"draft.pool.small.options.layers=3", "draft.pool.copier.use=suffix"}
+    changed = ("draft.pool.small.options.layers=3", "draft.pool.copier.use=suffix")
     _, printed = run(recipe, *changed)
     assert "small: causal-lm" in printed and "small@shared: as before" not in printed
     assert "copier: as before" in printed and weights() != before
