@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import Trainer
@@ -22,6 +18,7 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
 )
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.errors import Terminated
@@ -31,6 +28,12 @@ from taskspec.recipe.alignment import AlignConfig
 from taskspec.training.batches import has_signal
 from taskspec.training.data import AlignmentData
 from taskspec.training.earlier import Earlier, load_trained
+from taskspec.training.ending import (
+    ENDED,
+    EXIT_CODE,
+    LastCheckpoint,
+    sigterm_for_lightning,
+)
 from taskspec.training.loggers import make_loggers
 from taskspec.training.module import HELD_OUT_ALPHA, AlignmentModule
 from taskspec.training.on_policy import writes_itself
@@ -43,7 +46,6 @@ from taskspec.training.strategies import choose_strategy, device_count, unsharde
 from taskspec.training.throughput import Throughput
 
 _CHECKPOINTS = 10
-_ENDED = "SIGTERM while training; what was trained is saved"
 _BEST = Path("checkpoints") / "best.ckpt"
 
 
@@ -105,7 +107,7 @@ def fit(
         Terminated: When the process was told to end; what was trained is saved.
     """
     started = time.monotonic()
-    with _own_randomness(seed), quiet_lightning(), _sigterm_for_lightning():
+    with _own_randomness(seed), quiet_lightning(), sigterm_for_lightning():
         drafter.module.float().train()
         before = 0 if earlier is None else earlier.tokens
         data = AlignmentData(
@@ -142,7 +144,11 @@ def _run(trainer: Trainer, module: AlignmentModule, data: AlignmentData, last: s
     try:
         trainer.fit(module, data, ckpt_path=last)
     except SIGTERMException:
-        raise Terminated(_ENDED) from None
+        raise Terminated(ENDED) from None
+    except ProcessExitedException as error:
+        if error.exit_code != EXIT_CODE:
+            raise
+        raise Terminated(ENDED) from None
     except SystemExit:
         # Lightning turns Ctrl-C into an exit of its own; the caller's handling decides.
         raise KeyboardInterrupt from None
@@ -152,18 +158,6 @@ def _load_weights(drafter: TrainableDrafter, checkpoint: Path) -> None:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     own = {name.removeprefix("lesson.draft."): value for name, value in state.items()}
     drafter.module.load_state_dict(own, strict=False)
-
-
-class _Checkpoint(ModelCheckpoint):
-    """Saves on the way, and when the process is told to end.
-
-    Other errors come in the middle of a step, whose batch would be counted as done.
-    """
-
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Save between two batches."""
-        if isinstance(exception, SIGTERMException):
-            super().on_exception(trainer, pl_module, exception)
 
 
 def _trainer(
@@ -176,7 +170,7 @@ def _trainer(
 ) -> Trainer:
     """Lightning's Trainer, which keeps the best weights when they are wanted."""
     settings = config.trainer
-    last = _Checkpoint(
+    last = LastCheckpoint(
         dirpath=folder / "checkpoints",
         every_n_train_steps=max(10, batches // _CHECKPOINTS),
         save_top_k=0,
@@ -222,30 +216,3 @@ def _own_randomness(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _sigterm_for_lightning() -> Iterator[None]:
-    """Let Lightning end a batch and save when it is told to end; the handler before comes back.
-
-    Lightning notes the signal where training runs; to processes of its own it must be passed on.
-    """
-
-    def pass_on(number: int, frame: Any) -> None:
-        children = active_children()
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.join()
-        # Else Lightning's handler, which called this one, ends the training after the batch.
-        if signal.getsignal(signal.SIGTERM) is pass_on:
-            raise Terminated(_ENDED)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: Any = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

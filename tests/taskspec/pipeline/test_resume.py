@@ -149,6 +149,22 @@ def test_sigterm_reaches_the_processes_that_train(write_recipe: Callable[..., Pa
     assert (finish(recipe, *settings) / "results.json").is_file()
 
 
+def test_processes_that_train_end_together_when_one_of_them_is_told_to(
+    write_recipe: Callable[..., Path],
+) -> None:
+    recipe = write_recipe()
+    process = start(recipe, "align.tokens=4000", "align.trainer.devices=2")
+    place = recipe.parent / "runs" / "tiny" / STAGES["draft-training"]
+    wait_for(place, process)
+    saved = place.stat().st_mtime_ns
+    children = psutil.Process(process.pid).children()
+    [child for child in children if "spawn_main" in str(child.cmdline())][1].terminate()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 143, output
+    wait_until_gone(process.pid)
+    assert place.stat().st_mtime_ns > saved
+
+
 def test_two_runs_do_not_share_a_folder(write_recipe: Callable[..., Path]) -> None:
     recipe = write_recipe()
     first = start(recipe)
