@@ -34,10 +34,10 @@ class Cascade(Drafter):
     """Hybrid drafting: copying where the text repeats, a model where it is new.
 
     In each step the first draft answers that proposes at least `min_tokens` tokens (or all that
-    were asked for). Cheap drafts that propose only what they trust, `suffix` and
-    `prompt-lookup`, come first and a model last, as in Arctic Inference's hybrid speculation
-    (arXiv 2411.04975, section 4). Which draft answers depends on decided text alone, never on
-    what a sampled token turned out to be, so verification stays exact.
+    were asked for), or any that it sampled. Cheap drafts that propose only what they trust,
+    `suffix` and `prompt-lookup`, come first and a model last, as in Arctic Inference's hybrid
+    speculation (arXiv 2411.04975, section 4). Which draft answers depends on decided text alone,
+    never on what a sampled token turned out to be, so verification stays exact.
     """
 
     name = "cascade"
@@ -46,6 +46,7 @@ class Cascade(Drafter):
     def __init__(self, options: CascadeOptions | None = None) -> None:
         super().__init__(options)
         self._members: Sequence[Member] = ()
+        self._sampled: set[int] = set()
 
     @classmethod
     def members(cls, options: CascadeOptions) -> tuple[str, ...]:
@@ -89,6 +90,8 @@ class Cascade(Drafter):
         adapter: str | None = None,
     ) -> None:
         """Start every draft on the prompt."""
+        if not sampling.greedy:
+            self._sampled.add(row)
         for member in self._members:
             own = hidden if member.drafter.hidden_layers else None
             member.drafter.start(row, prompt, sampling, own, member.adapter)
@@ -104,7 +107,11 @@ class Cascade(Drafter):
             last = member is self._members[-1]
             for index in list(open_rows):
                 proposed = int(proposal.lengths[index])
-                if last or proposed >= min(self.options.min_tokens, k[index]):
+                # How far a draft came after a token that it sampled says what that token was:
+                # asking another one then would be asking again for a better draw.
+                drawn = proposal.probs is not None and rows[index] in self._sampled
+                enough = 1 if drawn else min(self.options.min_tokens, k[index])
+                if last or proposed >= enough:
                     open_rows.remove(index)
                     answers[index] = (proposal, index)
         return _merge([answers.get(index) for index in range(len(rows))])
@@ -119,6 +126,7 @@ class Cascade(Drafter):
 
     def stop(self, row: int) -> None:
         """Let every draft forget the row."""
+        self._sampled.discard(row)
         for member in self._members:
             member.drafter.stop(row)
 
@@ -136,10 +144,10 @@ def _merge(answers: Sequence[tuple[Proposal, int] | None]) -> Proposal:
     if not sampled:
         return Proposal(tokens, lengths)
     columns = _columns([a[0].vocabulary for a in sampled], tokens, lengths)
-    first = sampled[0][0].probs
-    assert first is not None
-    size = first.shape[-1] if columns is None else len(columns)
-    probs = first.new_zeros(len(answers), width, size)
+    tables = [a[0].probs for a in sampled if a[0].probs is not None]
+    # Columns are all of the target's where one of the tables has them all, the widest.
+    size = max(table.shape[-1] for table in tables) if columns is None else len(columns)
+    probs = tables[0].new_zeros(len(answers), width, size)
     for index, answer in enumerate(answers):
         count = int(lengths[index])
         if answer is None or not count:
@@ -150,9 +158,9 @@ def _merge(answers: Sequence[tuple[Proposal, int] | None]) -> Proposal:
             at = drafted if columns is None else torch.searchsorted(columns, drafted)
             probs[index, torch.arange(count), at] = 1.0
         else:
-            own = torch.arange(size)
-            if columns is not None and proposal.vocabulary is not None:
-                own = torch.searchsorted(columns, proposal.vocabulary.to(columns.device))
+            own = torch.arange(size) if proposal.vocabulary is None else proposal.vocabulary
+            if columns is not None:
+                own = torch.searchsorted(columns, own.to(columns.device))
             probs[index, :count, own] = proposal.probs[place, :count]
     return Proposal(tokens, lengths, probs, columns)
 

@@ -113,8 +113,9 @@ class Engine:
                     admitted.append(self._new_row(queue.popleft(), slots.pop(), correction))
                 before = {id(row): len(row.tokens) for row in active}
                 if admitted:
-                    self._prefill(admitted)
+                    # Theirs before the pass, so that what breaks it leaves nothing behind.
                     active = sorted([*active, *admitted], key=lambda row: row.slot)
+                    self._prefill(admitted)
                 else:
                     self._step(active, pace)
                 for row in active:

@@ -44,7 +44,7 @@ class BatchSpeed:
 def bench_batches(
     bundle: Bundle,
     requests: Sequence[Request],
-    drafted: Sequence[Request],
+    route: Callable[[], Sequence[Request]],
     sizes: Sequence[int],
     repeats: int,
     alone: float,
@@ -56,7 +56,7 @@ def bench_batches(
     Args:
         bundle: Target and drafts.
         requests: The prompts, decoded plainly.
-        drafted: The same with the drafts that they are routed to.
+        route: Gives them the drafts that they are routed to, which is timed, too.
         sizes: Batch sizes.
         repeats: Times that each way answers all prompts.
         alone: Tokens per second of plain decoding, one prompt at a time.
@@ -65,7 +65,7 @@ def bench_batches(
     """
     typical = replace(requests[0], max_new_tokens=_CALIBRATION_TOKENS)
     return tuple(
-        _bench(bundle, requests, drafted, rows, repeats, alone, answers, typical, on_done)
+        _bench(bundle, requests, route, rows, repeats, alone, answers, typical, on_done)
         for rows in sizes
     )
 
@@ -73,7 +73,7 @@ def bench_batches(
 def _bench(
     bundle: Bundle,
     requests: Sequence[Request],
-    drafted: Sequence[Request],
+    route: Callable[[], Sequence[Request]],
     rows: int,
     repeats: int,
     alone: float,
@@ -86,7 +86,7 @@ def _bench(
     routed: list[float] = []
     wrote: list[Generation] = []
     for repeat in range(repeats):
-        turns = [(requests, plain), (drafted, routed)]
+        turns = [(lambda: requests, plain), (route, routed)]
         for asked, speeds in turns if repeat % 2 == 0 else turns[::-1]:
             done, speed = _answer(bundle, asked, rows, pace)
             speeds.append(speed)
@@ -107,8 +107,8 @@ def _bench(
 
 
 def _answer(
-    bundle: Bundle, requests: Sequence[Request], rows: int, pace: Pace
+    bundle: Bundle, prepare: Callable[[], Sequence[Request]], rows: int, pace: Pace
 ) -> tuple[list[Generation], float]:
     started = time.perf_counter()
-    done = bundle.engine.generate(requests, rows, pace=pace.fresh())
+    done = bundle.engine.generate(prepare(), rows, pace=pace.fresh())
     return done, sum(len(each.tokens) for each in done) / (time.perf_counter() - started)

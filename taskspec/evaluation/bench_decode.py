@@ -223,7 +223,7 @@ def _batches(
     return bench_batches(
         bundle,
         requests,
-        [
+        lambda: [
             replace(request, draft=routed_draft(bundle, prompt))
             for request, prompt in zip(requests, prompts, strict=True)
         ],

@@ -131,22 +131,27 @@ class Matrix:
 
     def best_single(self, pool: Sequence[str]) -> str:
         """The one member that is fastest overall, by the first repeat."""
-        return min(pool, key=lambda method: sum(self._first(method, p) for p in self.tasks))
+
+        def seconds_per_token(method: str) -> float:
+            first = [self.cell(method, prompt)[0] for prompt in self.tasks]
+            return sum(each.seconds for each in first) / sum(each.tokens for each in first)
+
+        return min(pool, key=seconds_per_token)
 
     def random(self, pool: Sequence[str], name: str) -> list[Timing]:
-        """Timings of a router that draws uniformly from the pool: mean seconds, first repeat."""
-        return [
-            Timing(
-                prompt,
-                name,
-                0,
-                float(np.mean([self._first(method, prompt) for method in pool])),
-                self.tokens(pool[0], prompt),
-                tuple(s for method in pool for s in self.cell(method, prompt)[0].steps),
-                None,
-            )
-            for prompt in self.tasks
-        ]
+        """Timings of a router that draws uniformly from the pool: mean seconds, first repeat.
+
+        Where answers are sampled they differ in length: the mean is that for as many tokens as
+        the pool's first member wrote.
+        """
+        timings = []
+        for prompt in self.tasks:
+            first = [self.cell(method, prompt)[0] for method in pool]
+            tokens = first[0].tokens
+            seconds = sum(each.seconds for each in first) / sum(each.tokens for each in first)
+            steps = tuple(step for each in first for step in each.steps)
+            timings.append(Timing(prompt, name, 0, seconds * tokens, tokens, steps, None))
+        return timings
 
     def oracle(self, candidates: Mapping[str, Sequence[str]], name: str) -> list[Timing]:
         """Timings of a router that knows: chosen on the first repeat, scored on later ones.
@@ -165,10 +170,12 @@ class Matrix:
 
     def fastest(self, pool: Sequence[str], prompt: str) -> str:
         """The member that was fastest for a prompt in the first repeat."""
-        return min(pool, key=lambda method: self._first(method, prompt))
 
-    def _first(self, method: str, prompt: str) -> float:
-        return self.cell(method, prompt)[0].seconds
+        def seconds_per_token(method: str) -> float:
+            first = self.cell(method, prompt)[0]
+            return first.seconds / first.tokens
+
+        return min(pool, key=seconds_per_token)
 
     def _names(self) -> list[str]:
         return list(dict.fromkeys(self.tasks.values()))

@@ -71,8 +71,9 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int:
-        """Longest sequence the model was made for, in tokens."""
-        length: int = _text_config(self.model).max_position_embeddings
+        """Longest sequence, in tokens, whose positions do not depend on what else is in a pass."""
+        config = _text_config(self.model)
+        length: int = min([config.max_position_embeddings, *_rope_limits(config)])
         return length
 
     @property
@@ -251,6 +252,20 @@ def _device(name: str) -> torch.device:
 
 def _text_config(model: Any) -> Any:
     return model.config.get_text_config()
+
+
+def _rope_limits(config: Any) -> list[int]:
+    """Where `longrope` begins to turn all positions of a pass by its longest text.
+
+    Beyond it a token's state would depend on the batch, and on where a draft ends.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(each for each in rope.values() if isinstance(each, dict))]
+    return [
+        each["original_max_position_embeddings"]
+        for each in kinds
+        if each.get("rope_type") == "longrope"
+    ]
 
 
 def _not_found(source: str, error: Exception) -> str:

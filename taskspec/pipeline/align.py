@@ -19,6 +19,7 @@ from taskspec.pipeline.alignment_jobs import (
 from taskspec.pipeline.artifacts import digest, working_folder
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.draft import build_draft, split_answers, training_settings
+from taskspec.pipeline.entries import decode_settings
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.search import Search
 from taskspec.pipeline.side_by_side import device_total, do_side_by_side
@@ -116,14 +117,13 @@ def _own_aligners(context: RunContext) -> Any:
 
 def _search_settings(context: RunContext) -> Any:
     recipe = context.recipe
-    assign, decode = recipe.assign, recipe.decode
+    assign = recipe.assign
     return {
         **plain(recipe.align.search),
         "draft_lengths": assign.draft_lengths,
         "prompts_per_task": assign.prompts_per_task,
         "max_new_tokens": assign.max_new_tokens,
-        "verifier": context.plugin_identity("verifier", decode.verifier),
-        "sampling": [decode.temperature, decode.top_k, decode.top_p],
+        "decode": decode_settings(context),
         "threads": recipe.threads,
     }
 

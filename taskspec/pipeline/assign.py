@@ -14,7 +14,7 @@ from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.choosing import TimedDraft, within_memory
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.draft_bench import Candidate, DraftBench
-from taskspec.pipeline.entries import all_entries
+from taskspec.pipeline.entries import all_entries, decode_settings
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.progress import progress
 from taskspec.pipeline.stage import Stage
@@ -79,7 +79,7 @@ class Assign(Stage):
         recipe = context.recipe
         return {
             "assign": plain(recipe.assign),
-            "decode": plain(recipe.decode),
+            "decode": decode_settings(context),
             "fallback": recipe.route.fallback,
             "threads": recipe.threads,
             "seed": recipe.seed,
@@ -123,7 +123,11 @@ class Assign(Stage):
                 "draft_seconds": bench.draft_seconds,
             },
         )
-        return "; ".join(describe(assignment) for assignment in chosen)
+        notes = [
+            f"no validation prompts are of {chosen[label].task}; those of all tasks were measured"
+            for label in sorted(bench.borrowing)
+        ]
+        return "; ".join([*(describe(assignment) for assignment in chosen), *notes])
 
 
 def consider(

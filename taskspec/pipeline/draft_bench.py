@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,9 @@ class DraftBench:
     Args:
         context: The run.
         entries: The drafts to measure, by name; None for all that aligned drafts can make.
+
+    Attributes:
+        borrowing: Tasks without validation prompts, which other tasks' speak for.
     """
 
     def __init__(
@@ -92,12 +96,19 @@ class DraftBench:
         self.timed: list[list[TimedDraft]] = []
 
     def _validation_requests(self, tasks: Tasks) -> dict[int, list[Request]]:
-        """Some validation prompts of every task."""
+        """Some validation prompts of every task; where it has none, of all tasks in turn.
+
+        Never training prompts: a draft may have their very answers.
+        """
         stored = load_answers(self.context.stage_folders["collect"])
         count = self.context.recipe.assign.prompts_per_task
+        by_task = validation_by_task(self.context, tasks)
+        turns = zip_longest(*by_task.values())
+        mixed = [example for turn in turns for example in turn if example is not None]
+        self.borrowing = frozenset(label for label, own in by_task.items() if not own)
         return {
-            label: measuring_requests(self.context, stored, [e.id for e in own[:count]])
-            for label, own in validation_by_task(self.context, tasks).items()
+            label: measuring_requests(self.context, stored, [e.id for e in (own or mixed)[:count]])
+            for label, own in by_task.items()
         }
 
     def _curves(self, draft: str, labels: Sequence[int]) -> list[AcceptanceCurve]:
@@ -114,8 +125,9 @@ class DraftBench:
             steps = acceptance_steps(self.engine, requests, choice, self.longest, batch)
             drafter = self.pool.drafters[choice.draft]
             if draft not in self.draft_seconds:
+                first = requests[0]
                 self.draft_seconds[draft] = measure_draft(
-                    drafter, choice, self.context.target, requests[0].prompt
+                    drafter, choice, self.context.target, first.prompt, first.sampling
                 )
             for label in missing:
                 own = {request.id: steps[request.id] for request in self.prompts[label]}

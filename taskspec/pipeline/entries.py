@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.decoding.engine import Engine
@@ -17,7 +18,7 @@ from taskspec.pipeline.alignment_jobs import (
     task_key,
     trainable_drafts,
 )
-from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.draft import draft_folder, drafter_class
 from taskspec.pipeline.search_record import load_search
 from taskspec.pipeline.verifiers import make_verifier
@@ -162,6 +163,14 @@ def sampling_of(context: RunContext) -> Sampling:
     """The recipe's logits processors."""
     decode = context.recipe.decode
     return Sampling(decode.temperature, decode.top_k, decode.top_p)
+
+
+def decode_settings(context: RunContext) -> dict[str, Any]:
+    """What measured speeds depend on of how requests are decoded; corrections come afterwards."""
+    decode = context.recipe.decode
+    settings = plain(decode)
+    del settings["correction"]
+    return {**settings, "verifier": context.plugin_identity("verifier", decode.verifier)}
 
 
 def measuring_requests(

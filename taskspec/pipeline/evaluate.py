@@ -24,7 +24,7 @@ from taskspec.evaluation.table import (
 from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.assign import load_assignment, pool_entries
 from taskspec.pipeline.context import RunContext, plain
-from taskspec.pipeline.entries import engine_for
+from taskspec.pipeline.entries import decode_settings, engine_for
 from taskspec.pipeline.environment import describe_evaluation
 from taskspec.pipeline.held_out import HeldOut, check_lossless, held_out_prompts
 from taskspec.pipeline.partition import load_tasks
@@ -55,7 +55,7 @@ class Evaluate(Stage):
         recipe = context.recipe
         return {
             "evaluate": plain(recipe.evaluate),
-            "decode": plain(recipe.decode),
+            "decode": decode_settings(context),
             "threshold": recipe.route.fixed_threshold,
             **({"quarantine": True} if recipe.route.quarantine else {}),
             "threads": recipe.threads,

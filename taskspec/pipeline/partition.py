@@ -147,10 +147,9 @@ def load_tasks(folder: Path) -> Tasks:
 
 
 def validation_by_task(context: RunContext, tasks: Tasks) -> dict[int, list[Example]]:
-    """Validation prompts of every task, by label; a task without any borrows training prompts."""
-    examples = known_examples(context)
-    found = {}
-    for label in range(len(tasks.names)):
-        own = [each for each in examples if tasks.labels[each.id] == label]
-        found[label] = [each for each in own if each.split == "validation"] or own
-    return found
+    """Validation prompts of every task, by label; a small task may have none."""
+    held = [each for each in known_examples(context) if each.split == "validation"]
+    return {
+        label: [each for each in held if tasks.labels[each.id] == label]
+        for label in range(len(tasks.names))
+    }

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Generation, Request, StepRecord
@@ -42,6 +44,9 @@ def acceptance_steps(
 ) -> dict[str, tuple[StepRecord, ...]]:
     """Steps of each request when its draft is forced to a length; decoded in batches.
 
+    Steps near the limit of an answer are left out: they drafted less than asked, and would say
+    that long drafts bring less than they do.
+
     Returns:
         Steps by request id.
     """
@@ -50,4 +55,18 @@ def acceptance_steps(
     forced = [
         replace(request, draft=replace(choice, draft_length=draft_length)) for request in requests
     ]
-    return {result.id: result.steps for result in engine.generate(forced, batch_size)}
+    results = engine.generate(forced, batch_size)
+    return {
+        result.id: _with_room(request, result.steps, draft_length, engine.target.context_length)
+        for request, result in zip(forced, results, strict=True)
+    }
+
+
+def _with_room(
+    request: Request, steps: Sequence[StepRecord], draft_length: int, context: int
+) -> tuple[StepRecord, ...]:
+    """The steps that could emit all they drafted and one more; all, where none could."""
+    limit = min(request.max_new_tokens, context - len(request.prompt))
+    emitted = 1 + np.cumsum([0, *(step.emitted for step in steps)])
+    pairs = zip(steps, emitted, strict=False)
+    return tuple(step for step, done in pairs if done + draft_length < limit) or tuple(steps)

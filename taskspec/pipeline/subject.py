@@ -117,10 +117,10 @@ def _from_bundle(folder: Path, registry: Registry) -> Subject:
     bundle = load_bundle(folder, registry)
     manifest = bundle.manifest
     baselines: dict[str, Assignment] = {}
-    if manifest.route["fallback"] == SINGLE and manifest.fallback.draft is not None:
-        baselines[SINGLE] = manifest.fallback
     for each in (*manifest.tasks, manifest.fallback):
         entry = bundle.pool.entries.get(each.draft or "")
+        if each.draft is not None and each.draft.endswith(f"@{SINGLE}"):
+            baselines.setdefault(SINGLE, each)
         if entry is not None and entry.plugin.use == PROMPT_LOOKUP:
             baselines.setdefault(PROMPT_LOOKUP, each)
     return Subject(

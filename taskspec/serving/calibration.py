@@ -91,7 +91,7 @@ def measure_pace(bundle: Bundle, request: Request, rows: int) -> Pace:
     drafts = {}
     for choice, own in curves.items():
         drafter = bundle.pool.drafters[choice.draft]
-        seconds = measure_draft(drafter, choice, bundle.target, prompt)
+        seconds = measure_draft(drafter, choice, bundle.target, prompt, request.sampling)
         drafts[choice] = DraftPace(mean_curve(own), seconds)
     return Pace(cost, overhead, drafts)
 
@@ -110,18 +110,24 @@ def calibrate(bundle: Bundle, request: Request) -> tuple[Calibrated, ...]:
     longest = max((len(t.curve.block_efficiency) for t in tasks if t.curve is not None), default=1)
     cost = measure_target(bundle.engine.model, request.prompt, longest + 1)
     overhead = measure_overhead(bundle.engine, request, cost)
-    return tuple(_calibrated(bundle, task, request.prompt, cost, overhead) for task in tasks)
+    return tuple(_calibrated(bundle, task, request, cost, overhead) for task in tasks)
 
 
 def _calibrated(
-    bundle: Bundle, task: Assignment, prompt: Sequence[int], cost: TargetCost, overhead: float
+    bundle: Bundle, task: Assignment, request: Request, cost: TargetCost, overhead: float
 ) -> Calibrated:
     if task.draft is None or task.curve is None:
         return Calibrated(task, task, None if task.draft_length else 1.0)
     curve, lengths = task.curve, range(1, len(task.curve.block_efficiency) + 1)
     choice = bundle.pool.choice(task.draft, lengths[-1])
     assert choice is not None
-    seconds = measure_draft(bundle.pool.drafters[choice.draft], choice, bundle.target, prompt)
+    seconds = measure_draft(
+        bundle.pool.drafters[choice.draft],
+        choice,
+        bundle.target,
+        request.prompt,
+        request.sampling,
+    )
     # Plain decoding has the overhead too: its own promise is 1 / (1 + o).
     promises = {k: curve.speedup(k, seconds, cost, overhead) * (1 + overhead) for k in lengths}
     best = best_length(promises)

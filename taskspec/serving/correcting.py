@@ -52,7 +52,7 @@ def measure_correction(
             Way(
                 choice,
                 mean_curve(own),
-                measure_draft(drafter, choice, bundle.target, prompt),
+                measure_draft(drafter, choice, bundle.target, prompt, request.sampling),
                 watched=drafter.copies and choice.adapter is None,
                 movable=not drafter.hidden_layers,
                 members=members,

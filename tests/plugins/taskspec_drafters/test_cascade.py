@@ -14,6 +14,8 @@ from torch import Tensor
 from taskspec.errors import ModelError
 from taskspec.interfaces import Member, Proposal, Sampling
 
+SAMPLED = Sampling(temperature=1.0)
+
 
 class Fixed(PromptLookup):
     """Proposes what it was told to; remembers what it is told."""
@@ -96,6 +98,30 @@ def test_copied_and_sampled_rows_share_a_proposal() -> None:
     assert proposal.vocabulary.tolist() == [2, 3, 4, 7]
     assert proposal.probs[0].tolist() == [[0, 0, 0, 1], [0, 1, 0, 0]]
     assert proposal.probs[1].tolist() == [[0.5, 0, 0.5, 0], [0.5, 0, 0.5, 0]]
+
+
+def test_copied_and_trimmed_rows_join_one_with_the_whole_vocabulary() -> None:
+    whole = Fixed({0: [7, 3]}, probs=0.1)
+    trimmed = Fixed({1: [2, 4]}, probs=0.5, kept=[2, 4])
+    both = cascade(whole, trimmed)
+    for row in (0, 1):
+        both.start(row, [1], SAMPLED)
+    proposal = ask(both, [0, 1], [2, 2])
+    assert proposal.vocabulary is None and proposal.probs is not None
+    assert proposal.probs[0].tolist() == [[pytest.approx(0.1)] * 10] * 2
+    assert proposal.probs[1].tolist() == [[0, 0, 0.5, 0, 0.5, *[0] * 5]] * 2
+
+
+@pytest.mark.parametrize(
+    ("sampling", "answer"), [(Sampling(), [8, 8]), (SAMPLED, [1])], ids=["greedy", "sampled"]
+)
+def test_a_draft_that_sampled_is_not_asked_again_for_a_better_draw(
+    sampling: Sampling, answer: list[int]
+) -> None:
+    drawing, other = Fixed({0: [1]}, probs=0.1), Fixed({0: [8, 8]})
+    both = cascade(drawing, other)
+    both.start(0, [1], sampling)
+    assert tokens_of(ask(both, [0], [3])) == [answer]
 
 
 def test_it_wants_the_states_that_its_drafts_want() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import torch
+from taskspec_drafters.prompt_lookup import PromptLookup
 
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.cost import (
@@ -13,9 +15,11 @@ from taskspec.decoding.cost import (
     acceptance_curve,
     best_length,
     mean_curve,
+    measure_draft,
     measure_target,
 )
-from taskspec.decoding.records import StepRecord
+from taskspec.decoding.records import DraftChoice, StepRecord
+from taskspec.interfaces import Sampling
 
 COST = TargetCost(seconds=(0.10, 0.11, 0.13, 0.16))
 
@@ -89,6 +93,24 @@ def test_tasks_that_share_a_draft_share_its_mean_over_the_lengths_all_have() -> 
     unsure = AcceptanceCurve((1.2, 1.4, 1.5), (0.5, 0, 0.25, 0.25))
     mean = mean_curve([sure, unsure])
     assert mean == AcceptanceCurve((1.5, 1.9), (0.25, 0, 0.75))
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_p=0.9)])
+def test_a_draft_is_timed_as_it_will_draft(llama, sampling) -> None:
+    class Noted(PromptLookup):
+        def start(self, row, prompt, sampling, hidden=None, adapter=None):
+            super().start(row, prompt, sampling, hidden, adapter)
+            self.sampling, self.noise = sampling, []
+
+        def propose(self, rows, k, noise):
+            self.noise.append(noise)
+            return super().propose(rows, k, noise)
+
+    drafter = Noted()
+    assert measure_draft(drafter, DraftChoice("d", 3), llama, (1, 2, 1, 2), sampling, 4) > 0
+    noise = torch.cat(drafter.noise)
+    assert drafter.sampling == sampling and noise.shape == (5, 3)
+    assert (noise.unique().numel() == 1) == sampling.greedy
 
 
 def test_passes_of_every_width_get_a_cost_and_leave_the_cache_empty(llama) -> None:

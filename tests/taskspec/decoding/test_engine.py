@@ -372,6 +372,21 @@ def test_a_drafter_starts_when_it_first_drafts_and_with_all_that_was_said(llama)
     assert sorted(drafter.calls) == ["start"] * 6 + ["stop"] * 6 and not drafter.started
 
 
+def test_what_breaks_a_prompts_pass_leaves_nothing_for_later_requests(llama, monkeypatch):
+    engine = Engine(llama, Greedy())
+    plain = tokens(engine.generate(requests()))
+    head = engine.model.head
+
+    def interrupted(hidden: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine.model, "head", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate(requests(), 3)
+    monkeypatch.setattr(engine.model, "head", head)
+    assert tokens(engine.generate(requests())) == plain
+
+
 def test_a_drafter_that_proposes_too_much_is_named(llama):
     engine = Engine(llama, Greedy(), {"babbler": Babbler(0, too_many=True)})
     with pytest.raises(PluginError, match="babbler.*more tokens than asked"):

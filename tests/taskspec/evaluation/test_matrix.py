@@ -94,6 +94,16 @@ def test_random_takes_the_mean_time_of_the_pool() -> None:
     assert (row.block_efficiency, row.acceptance_rate) == (2.5, 0.75)
 
 
+def test_of_sampled_answers_the_fastest_is_not_the_shortest() -> None:
+    wrote = {"short": (10, 4.0), "long": (40, 8.0)}
+    timings = [Timing("p1", name, 0, *pair[::-1], (), 2) for name, pair in wrote.items()]
+    matrix = Matrix(timings, {"p1": "code"}, resamples=10)
+    pool = list(wrote)
+    assert matrix.fastest(pool, "p1") == matrix.best_single(pool) == "long"
+    (drawn,) = matrix.random(pool, "random")
+    assert drawn.tokens / drawn.seconds == pytest.approx(50 / 12)
+
+
 def test_the_oracle_takes_the_fastest_for_each_prompt() -> None:
     timings = make_matrix().oracle(dict.fromkeys(TASKS, POOL), "oracle")
     assert {t.prompt: t.seconds for t in timings} == {"p1": 2, "p2": 8, "p3": 10, "p4": 20}

@@ -28,6 +28,16 @@ def test_loaded_model_is_frozen_and_described(tiny_folder):
     assert model.dtype == torch.float32 and 1 in model.eos_token_ids
 
 
+def test_positions_that_depend_on_a_pass_are_not_used(tiny_folder):
+    # Beyond the original context, longrope turns all of a batch by its longest text.
+    model = load_language_model(str(tiny_folder), device="cpu")
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 64}
+    model.model.config.rope_parameters = rope
+    assert model.context_length == 64
+    model.model.config.rope_parameters = {"full_attention": rope}
+    assert model.context_length == 64
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_head_of_final_hidden_states_gives_the_models_logits(tiny_folder, dtype):
     model = load_language_model(str(tiny_folder), dtype, "cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def run(write_recipe: Callable[..., Path]) -> Callable[..., tuple[RunContext, li
     return run
 
 
-def test_each_switch_changes_its_part(run: Callable[..., Any]) -> None:
+def test_each_switch_changes_its_part(run: Callable[..., Any], tmp_path: Path) -> None:
     context, kept = run()
     assert kept == []
     before = load_tasks(context.stage_folders["partition"]).labels
@@ -105,6 +106,18 @@ def test_each_switch_changes_its_part(run: Callable[..., Any]) -> None:
     assert all(
         name.startswith("high") for name in load_tasks(context.stage_folders["partition"]).labels
     )
+
+    corpus = tmp_path / "prompts.jsonl"
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    for row in rows:
+        if row["task"] == "low" and row["split"] == "validation":
+            row["split"] = "train"
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    context, _ = run("draft.pool.small=null", last="assign")
+    summary = (context.stage_folders["assign"] / "summary.txt").read_text()
+    tasks = load_tasks(context.stage_folders["partition"])
+    low = tasks.names[tasks.labels["low-train-0"]]
+    assert f"no validation prompts are of {low}; those of all tasks were measured" in summary
 
     with pytest.raises(CorpusError, match="no prompt has the task 'lwo'; tasks are: high, low"):
         run("corpus.leave_out=[lwo]", last="encode")
