@@ -14,6 +14,7 @@ from taskspec.evaluation.table import ResultRow
 from taskspec.pipeline.artifacts import (
     check_files,
     digest,
+    finished,
     read_done,
     working_folder,
     write_atomically,
@@ -35,8 +36,8 @@ def kept(folder: Path | None, identity: Any, measure: Callable[[Path], Compariso
         with tempfile.TemporaryDirectory() as scratch:
             return measure(Path(scratch))
     fingerprint = digest(identity)
-    done = read_done(folder)
-    if done is None or done.fingerprint != fingerprint:
+    done = finished(folder, fingerprint)
+    if done is None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with working_folder(folder, fingerprint) as work:
             write_atomically(work / RESULTS, to_json(measure(work)))
