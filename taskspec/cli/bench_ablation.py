@@ -38,10 +38,12 @@ def ablation(
 
     from taskspec.evaluation.comparison import render
     from taskspec.pipeline.bench_ablation import bench_ablation
+    from taskspec.pipeline.comparing import check_place
     from taskspec.pipeline.variants import run_variants, variant_names
     from taskspec.recipe.loading import load_recipe
     from taskspec.registry import default_registry
 
+    check_place(out)
     console, registry = Console(), default_registry()
     loaded = load_recipe(recipe, overrides or [], registry)
     names = variant_names(loaded.recipe, variant or [])

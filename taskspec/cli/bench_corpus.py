@@ -41,12 +41,14 @@ def corpus(
     from taskspec.errors import TaskSpecError
     from taskspec.evaluation.comparison import render
     from taskspec.pipeline.bench_corpus import CorpusPlan, bench_corpus
+    from taskspec.pipeline.comparing import check_place
     from taskspec.pipeline.subject import open_subject
     from taskspec.recipe.corpus_path import resolve_corpus
     from taskspec.registry import default_registry
 
     if turns not in _TURNS:
         raise TaskSpecError(f"--turns is first or all, not '{turns}'")
+    check_place(out)
     console, registry = Console(), default_registry()
     examples = read_examples(resolve_corpus(prompts, None))
     loaded = open_subject(subject, registry, console)

@@ -36,10 +36,12 @@ def leave_one_out(
 
     from taskspec.evaluation.comparison import render
     from taskspec.pipeline.bench_leave_one_out import bench_leave_one_out
+    from taskspec.pipeline.comparing import check_place
     from taskspec.pipeline.left_out import known_tasks, run_without
     from taskspec.recipe.loading import load_recipe
     from taskspec.registry import default_registry
 
+    check_place(out)
     console, registry = Console(), default_registry()
     loaded = load_recipe(recipe, overrides or [], registry)
     tasks = known_tasks(loaded, task or [])

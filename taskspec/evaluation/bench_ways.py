@@ -12,6 +12,7 @@ from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
 from taskspec.evaluation.bench_engines import OtherEngine
+from taskspec.evaluation.dealing import deal
 from taskspec.serving.bundle import Bundle
 
 _REST = 0.3
@@ -54,9 +55,7 @@ def choose_prompts(prompts: Sequence[BenchPrompt], count: int, seed: int) -> lis
         by_task.setdefault(prompt.task, []).append(prompt)
     for own in by_task.values():
         random.Random(seed).shuffle(own)
-    turns = max(map(len, by_task.values()), default=0)
-    dealt = [own[turn] for turn in range(turns) for own in by_task.values() if turn < len(own)]
-    return dealt[:count]
+    return deal(by_task.values())[:count]
 
 
 def routed_draft(bundle: Bundle, prompt: BenchPrompt) -> DraftChoice | None:

@@ -16,7 +16,7 @@ from taskspec.pipeline.alignment_jobs import (
     task_key,
     trainable_drafts,
 )
-from taskspec.pipeline.artifacts import digest, working_folder
+from taskspec.pipeline.artifacts import digest, finished, working_folder
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.draft import build_draft, split_answers, training_settings
 from taskspec.pipeline.entries import decode_settings
@@ -136,9 +136,9 @@ def _build_corpus_drafts(context: RunContext, folder: Path) -> Iterator[str]:
         for label in sorted({labels[answer.id] for answer in answers} - {-1}):
             result = folder / f"{draft}@{task_key(label)}"
             own = [answer for answer in answers if labels[answer.id] == label]
-            if result.exists():
-                continue
             identity = digest([Align().settings(context), draft, label])
+            if result.exists() or finished(result, identity):
+                continue
             with working_folder(result, identity) as work:
                 (work / "draft").mkdir(exist_ok=True)
                 build_draft(context, draft, own).save(work / "draft")

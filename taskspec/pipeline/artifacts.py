@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from taskspec.files import PARTIAL, replacing
 from taskspec.pipeline.memory import PeakMemory, peak_memory
 
 DONE = "done.json"
-_MARKER, _CLOCK = ".fingerprint", ".seconds"
+_MARKER, _CLOCK, _REPLACED = ".fingerprint", ".seconds", ".replaced"
+# A kill may leave what a mark was being written to.
+_MARKS = tuple(name for mark in (_MARKER, _CLOCK, DONE) for name in (mark, f".{mark}{PARTIAL}"))
 
 
 def digest(value: Any) -> str:
@@ -116,13 +118,51 @@ def check_files(folder: Path, done: Done, names: Iterable[str] | None = None) ->
             )
 
 
-def _holds_results(work: Path) -> bool:
-    """Whether a stage's working folder holds more than its own marks."""
-    return any(path.is_file() and path.name not in (_MARKER, _CLOCK) for path in work.rglob("*"))
+def _results(work: Path) -> list[Path]:
+    """The files in a stage's working folder, without its own marks; pieces have theirs."""
+    return [
+        path
+        for path in sorted(work.rglob("*"))
+        if path.is_file() and not (path.parent == work and path.name in _MARKS)
+    ]
 
 
 def _work_of(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}{PARTIAL}")
+
+
+def _put_in_place(work: Path, folder: Path) -> None:
+    """Move a finished working folder to where it belongs.
+
+    What lies there moves out of the way first, so that wherever this is interrupted there is the
+    old folder, none, or the new one, and `finished` can go on.
+    """
+    replaced = work / _REPLACED
+    if folder.exists():
+        os.replace(folder, replaced)
+    if replaced.exists():
+        shutil.rmtree(replaced)
+    for name in _MARKS:
+        if name != DONE:
+            (work / name).unlink(missing_ok=True)
+    os.replace(work, folder)
+
+
+def finished(folder: Path, fingerprint: str) -> Done | None:
+    """The mark of a stage that is finished with this fingerprint, or None.
+
+    One that was interrupted between its end and its place is put there. For the process that
+    writes the folder; others read its mark with `read_done`.
+    """
+    done = read_done(folder)
+    if done is not None and done.fingerprint == fingerprint:
+        return done
+    work = _work_of(folder)
+    done = read_done(work)
+    if done is None or done.fingerprint != fingerprint:
+        return None
+    _put_in_place(work, folder)
+    return done
 
 
 def work_under_way(folder: Path, fingerprint: str) -> Path | None:
@@ -156,11 +196,12 @@ def take_over(source: Path, folder: Path, fingerprint: str) -> bool:
         return False
     check_files(source, done)
     work = _work_of(folder)
-    for old in (work, folder):
-        if old.exists():
-            shutil.rmtree(old)
-    shutil.copytree(source, work, copy_function=_link_or_copy)
-    os.replace(work, folder)
+    if work.exists():
+        shutil.rmtree(work)
+    shutil.copytree(source, work, ignore=_mark_in(source), copy_function=_link_or_copy)
+    # The mark vouches for the rest, so it comes last.
+    _link_or_copy(str(source / DONE), str(work / DONE))
+    _put_in_place(work, folder)
     return True
 
 
@@ -187,6 +228,11 @@ def results_of(folders: Iterable[Path]) -> list[str]:
     return ["" if done is None else done.result for done in marks]
 
 
+def _mark_in(source: Path) -> Callable[[str, list[str]], list[str]]:
+    """Has `copytree` leave out a stage's own mark; pieces keep theirs."""
+    return lambda folder, _: [DONE] if folder == str(source) else []
+
+
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
@@ -208,30 +254,25 @@ def working_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     if work.exists() and not (marker.is_file() and marker.read_text() == fingerprint):
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
+    # Nothing may vouch for a folder that is worked in.
+    (work / DONE).unlink(missing_ok=True)
     clock = work / _CLOCK
     spent = float(clock.read_text()) if clock.is_file() else 0.0
     started = time.monotonic()
     try:
         write_atomically(marker, fingerprint)
         yield work
+        seconds = spent + time.monotonic() - started
+        # Gigabytes take minutes, in which the marker says whose they are.
+        files = {path.relative_to(work).as_posix(): file_digest(path) for path in _results(work)}
+        # Not among the files: what a stage held must not make its result another one.
+        done = Done(fingerprint, files, round(seconds, 3), peak_memory())
+        write_json(work / DONE, asdict(done))
     except BaseException:
-        if _holds_results(work):
+        if _results(work):
             with suppress(OSError):
                 write_atomically(clock, str(spent + time.monotonic() - started))
         else:
             shutil.rmtree(work)
         raise
-    seconds = spent + time.monotonic() - started
-    marker.unlink()
-    clock.unlink(missing_ok=True)
-    files = {
-        path.relative_to(work).as_posix(): file_digest(path)
-        for path in sorted(work.rglob("*"))
-        if path.is_file()
-    }
-    # Not among the files: what a stage held must not make its result another one.
-    done = Done(fingerprint, files, round(seconds, 3), peak_memory())
-    write_json(work / DONE, asdict(done))
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(work, folder)
+    _put_in_place(work, folder)

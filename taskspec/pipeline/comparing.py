@@ -5,15 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from taskspec.errors import ArtifactError
 from taskspec.evaluation.comparison import Comparison, from_json, to_json
 from taskspec.evaluation.matrix import Matrix, Timing
 from taskspec.evaluation.table import ResultRow
 from taskspec.pipeline.artifacts import (
     check_files,
     digest,
+    finished,
     read_done,
     working_folder,
     write_atomically,
@@ -21,6 +24,34 @@ from taskspec.pipeline.artifacts import (
 from taskspec.pipeline.timing import PLAIN, TimedPrompt
 
 RESULTS, TIMINGS = "results.json", "timings.jsonl"
+_ALL_TIMINGS = "timings*.jsonl"
+
+
+def check_place(folder: Path | None) -> None:
+    """Make sure that a comparison may be kept in a folder, whose content it replaces.
+
+    Args:
+        folder: Not there, empty, or of an earlier comparison; None keeps none.
+
+    Raises:
+        ArtifactError: When it holds something else.
+    """
+    if folder is None:
+        return
+    if not folder.name:
+        raise ArtifactError(f"{folder} cannot be replaced by a comparison; name another folder")
+    if folder.exists() and not (folder.is_dir() and _may_be_replaced(folder)):
+        raise ArtifactError(f"{folder} holds something else; name another folder")
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder is empty or a finished comparison's; an evaluation has results, too."""
+    if not any(folder.iterdir()):
+        return True
+    done = read_done(folder)
+    return done is not None and all(
+        name == RESULTS or fnmatch(name, _ALL_TIMINGS) for name in done.files
+    )
 
 
 def kept(folder: Path | None, identity: Any, measure: Callable[[Path], Comparison]) -> Comparison:
@@ -30,13 +61,17 @@ def kept(folder: Path | None, identity: Any, measure: Callable[[Path], Compariso
         folder: Where results are kept; None keeps none.
         identity: JSON-serialisable: all that the result depends on.
         measure: Measures in a folder that may hold timings of an interrupted attempt.
+
+    Raises:
+        ArtifactError: When the folder holds something else.
     """
+    check_place(folder)
     if folder is None:
         with tempfile.TemporaryDirectory() as scratch:
             return measure(Path(scratch))
     fingerprint = digest(identity)
-    done = read_done(folder)
-    if done is None or done.fingerprint != fingerprint:
+    done = finished(folder, fingerprint)
+    if done is None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with working_folder(folder, fingerprint) as work:
             write_atomically(work / RESULTS, to_json(measure(work)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from taskspec.recipe.schema import Recipe
 from taskspec.recipe.yaml_text import read_yaml
 from taskspec.registry import Registry
 
-_CORPUS = "corpus.jsonl"
 _ALIGNMENT = ("enabled", "use", "options", "shared", "recovery", "drafts")
 
 
@@ -49,21 +49,6 @@ def extend_recipe(
         TaskSpecError: When one changes what is kept.
     """
     kept = open_run(run, list(STAGES), {})
-    name = f"{run.resolve().name}-extended"
-    folder = run.parent / name
-    corpus = folder / _CORPUS
-    own = [
-        f"name={json.dumps(name)}",
-        f"runs={json.dumps(str(run.parent))}",
-        f"corpus.path={json.dumps(str(corpus.resolve()))}",
-        "corpus.limit=null",
-        "corpus.leave_out=[]",
-        # A search would try drafts on the tasks that have theirs; new ones try every draft.
-        "align.search.rounds=1",
-        "align.search.tokens=null",
-        f"extends={json.dumps(str(run.resolve()))}",
-    ]
-    recipe = str(run / "recipe.yaml")
     left_out = _left_out(run)
     examples = [
         each
@@ -73,20 +58,50 @@ def extend_recipe(
     new = _new(examples, read_examples(prompts))
     if not new:
         raise CorpusError(f"the run has every prompt of {prompts} already; give others")
-    made = not folder.exists()
-    folder.mkdir(exist_ok=True)
     text = "".join(json.dumps(_row(each)) + "\n" for each in [*examples, *new])
-    write_atomically(corpus, text)
-    try:
+    recipe = str(run / "recipe.yaml")
+    with _written(run.parent / f"{run.resolve().name}-extended", text) as corpus:
+        own = _settings(run, corpus)
         loaded = load_recipe(recipe, [*own, *overrides], registry)
         _check_kept(load_recipe(recipe, own, registry).recipe, loaded.recipe)
         _check_prompts(kept, loaded.recipe, registry, new)
+    return loaded
+
+
+@contextmanager
+def _written(folder: Path, text: str) -> Iterator[Path]:
+    """Write a corpus into a folder for what checks it; removed when that refuses it.
+
+    Its name says what it holds, so an earlier extension's, which a run there may be reading, stays.
+    """
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    corpus = folder / f"corpus-{digest[:16]}.jsonl"
+    new_folder, new_corpus = not folder.exists(), not corpus.exists()
+    folder.mkdir(exist_ok=True)
+    write_atomically(corpus, text)
+    try:
+        yield corpus
     except TaskSpecError:
-        if made:
+        if new_corpus:
             corpus.unlink()
+        if new_folder:
             folder.rmdir()
         raise
-    return loaded
+
+
+def _settings(run: Path, corpus: Path) -> list[str]:
+    """What the recipe of an extended run has of its own."""
+    return [
+        f"name={json.dumps(corpus.parent.name)}",
+        f"runs={json.dumps(str(run.parent))}",
+        f"corpus.path={json.dumps(str(corpus.resolve()))}",
+        "corpus.limit=null",
+        "corpus.leave_out=[]",
+        # A search would try drafts on the tasks that have theirs; new ones try every draft.
+        "align.search.rounds=1",
+        "align.search.tokens=null",
+        f"extends={json.dumps(str(run.resolve()))}",
+    ]
 
 
 def _check_prompts(

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from taskspec.corpus.examples import Example
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
+from taskspec.evaluation.dealing import deal
 from taskspec.evaluation.table import Lossless
 from taskspec.interfaces import Sampling
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.entries import sampling_of
 from taskspec.pipeline.progress import progress
-from taskspec.pipeline.verifiers import make_verifier
-from taskspec.recipe.choice import PluginChoice
+from taskspec.pipeline.verifiers import make_verifier, plain_verifier
 from taskspec.serving.pool import DraftEntry, load_pool
 from taskspec.serving.routing import PromptRouter, Route
 
@@ -65,14 +65,23 @@ def held_out_prompts(context: RunContext, router: PromptRouter) -> list[HeldOut]
 def check_lossless(
     context: RunContext, entries: Sequence[DraftEntry], prompts: Sequence[HeldOut]
 ) -> Lossless:
-    """Decode greedily in float32 with the routed drafts and plainly; compare token for token."""
+    """Decode greedily in float32 with the routed drafts and plainly; compare token for token.
+
+    The prompts are of every row, as far as they reach. The recipe's verifier is checked; in the
+    place of one that is not lossless, and does not claim to be, `greedy` shows that drafts are.
+    """
     recipe = context.recipe
-    chosen = prompts[: recipe.evaluate.lossless_prompts]
+    rows: dict[str, list[HeldOut]] = {}
+    for prompt in prompts:
+        rows.setdefault(prompt.row, []).append(prompt)
+    chosen = deal(rows.values())[: recipe.evaluate.lossless_prompts]
     if not chosen:
         return Lossless(0, 0, "float32")
     target = context.target_in_float32
     pool = load_pool(entries, context.registry, target)
-    verifier = make_verifier(context.registry, PluginChoice(use="greedy"))
+    verifier = make_verifier(context.registry, recipe.decode.verifier)
+    if not verifier.lossless:
+        verifier = plain_verifier(context.registry, greedy=True)
     engine = Engine(target, verifier, pool.drafters)
     greedy = [replace(prompt.request, sampling=Sampling()) for prompt in chosen]
     drafted = [

@@ -94,8 +94,9 @@ def gather(folder: Path) -> RunFacts:
     settings: dict[str, Any] = read_yaml(recipe)
     results = results_from_json(run.file("evaluate", RESULTS).read_text(encoding="utf-8"))
     examples = load_examples(run.stages["collect"])
-    known = [example for example in examples if example.split != "test"]
     found = load_tasks(run.stages["partition"])
+    # Those of tasks that the recipe leaves out have neither a vector nor a task.
+    known = [each for each in examples if each.split != "test" and each.id in found.labels]
     vectors = load_vectors(run.stages["encode"])
     held_out = routed_prompts(run, "evaluate")
     timings = read_timings(run.file("evaluate", TIMINGS))

@@ -16,6 +16,7 @@ from rich.markup import escape
 from taskspec.errors import ArtifactError
 from taskspec.pipeline.artifacts import (
     check_files,
+    finished,
     read_done,
     take_over,
     working_folder,
@@ -94,9 +95,9 @@ def _bring_up_to_date(
     """Run a stage if its result does not stand; the identity of what now lies in its folder."""
     console, hook = context.console, context.registry.hook
     hook.taskspec_stage_started(stage=stage.name, folder=folder)
-    done = read_done(folder)
-    skipped = done is not None and done.fingerprint == fingerprint
-    if done is not None and skipped:
+    done = finished(folder, fingerprint)
+    skipped = done is not None
+    if done is not None:
         check_files(folder, done)
         note = f"finished before, took {done.seconds:.0f} s"
     elif source := next((s for s in elsewhere if take_over(s, folder, fingerprint)), None):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from taskspec.pipeline.artifacts import (
+    finished,
     read_done,
     take_over_piece,
     work_under_way,
@@ -43,6 +44,8 @@ def do_together(
     if result.exists():
         return []
     if context.writes:
+        if finished(result, identity):
+            return []
         if take_over_piece(result, identity):
             return [f"{result.name}: as before"]
         with working_folder(result, identity) as work:

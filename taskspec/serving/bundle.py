@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
@@ -35,6 +38,19 @@ if TYPE_CHECKING:
 _FILE = "bundle.json"
 _CALIBRATED = "calibrated.json"
 _FORMAT = 3
+
+
+@contextmanager
+def _read_from(place: Path, mend: str) -> Iterator[None]:
+    """Say of what cannot be read in a bundle, whatever reads it, that it is not whole.
+
+    Raises:
+        ArtifactError: With the mend.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ArtifactError(f"{place} is not whole ({error}); {mend}") from error
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ def read_manifest(folder: Path) -> BundleManifest:
     """Read `bundle.json`, folders made absolute, tasks as last calibrated.
 
     Raises:
-        ArtifactError: When the folder is no bundle or one of another format.
+        ArtifactError: When the folder is no bundle, one of another format, or not whole.
     """
     try:
         value = json.loads((folder / _FILE).read_text(encoding="utf-8"))
@@ -104,13 +120,18 @@ def read_manifest(folder: Path) -> BundleManifest:
         )
         for each in value.pop("drafts")
     )
-    tasks = value.pop("tasks")
-    if (folder / _CALIBRATED).is_file():
-        tasks = json.loads((folder / _CALIBRATED).read_text(encoding="utf-8"))
-    tasks = tuple(read_assignment(each) for each in tasks)
+    tasks = _read_tasks(value.pop("tasks"))
+    calibrated = folder / _CALIBRATED
+    if calibrated.is_file():
+        with _read_from(calibrated, "remove it and calibrate the bundle again"):
+            tasks = _read_tasks(json.loads(calibrated.read_text(encoding="utf-8")))
     fallback = read_assignment(value.pop("fallback"))
-    spares = tuple(read_assignment(each) for each in value.pop("spares", ()))
+    spares = _read_tasks(value.pop("spares", ()))
     return BundleManifest(drafts=drafts, tasks=tasks, fallback=fallback, spares=spares, **value)
+
+
+def _read_tasks(values: Sequence[Mapping[str, Any]]) -> tuple[Assignment, ...]:
+    return tuple(read_assignment(each) for each in values)
 
 
 def write_tasks(folder: Path, tasks: Sequence[Assignment]) -> None:
@@ -250,7 +271,8 @@ def load_bundle(folder: Path, registry: Registry, target: str | None = None) -> 
         target: Where to take the target from instead; its weights must be the same.
 
     Raises:
-        ArtifactError: When the folder is no bundle, or the target's weights are others.
+        ArtifactError: When the folder is no bundle or not whole, or the target's weights are
+            others.
     """
     manifest = read_manifest(folder)
     model = load_language_model(target or manifest.target, manifest.dtype, manifest.device)
@@ -259,15 +281,16 @@ def load_bundle(folder: Path, registry: Registry, target: str | None = None) -> 
             f"{target or manifest.target} does not hold the weights this bundle was made for; "
             "its drafts and draft lengths were chosen for other ones. Run the recipe for it"
         )
-    pool = load_pool(manifest.drafts, registry, model)
     encoder = PluginChoice(**manifest.route["encoder"])
     route = RouteConfig(**{**manifest.route, "encoder": encoder})
     threshold = route.fixed_threshold
     if threshold is None:
         raise ArtifactError(f"{folder / _FILE} names no threshold; run its recipe again")
-    router = load_prompt_router(
-        folder, route, registry, manifest.tasks, manifest.fallback, threshold
-    )
+    with _read_from(folder, "copy it again or run its recipe again"):
+        pool = load_pool(manifest.drafts, registry, model)
+        router = load_prompt_router(
+            folder, route, registry, manifest.tasks, manifest.fallback, threshold
+        )
     verifier = make_plugin(registry, "verifier", PluginChoice(**manifest.decode["verifier"]))
     assert isinstance(verifier, Verifier)
     return Bundle(manifest, model, pool, router, Engine(model, verifier, pool.drafters))

@@ -105,3 +105,19 @@ def test_a_finished_run_has_a_report_and_can_be_compared(write_recipe: Callable[
     assert "tasks.json was altered" in refuse(other)
     shutil.rmtree(other / "bundle")
     assert "not finished: stage bundle" in refuse(other)
+
+
+def test_a_run_that_leaves_a_task_out_has_a_report_of_the_others(
+    write_recipe: Callable[..., Path],
+) -> None:
+    recipe, registry = write_recipe("kd"), default_registry()
+    changes = ["corpus.leave_out=[low]", "evaluate.repeats=1", "align.enabled=false"]
+    loaded = load_recipe(str(recipe), [f"runs={recipe.parent / 'runs'}", *changes], registry)
+    folder = run_recipe(loaded, registry, Console(file=io.StringIO())).folder
+    assert (folder / "report.html").is_file()
+    facts = gather(folder)
+    assert len(facts.prompts) == facts.prompt_total == 19
+    assert sum(task.training for task in facts.tasks) == 16
+    shown = [text for task in facts.tasks for text in task.examples]
+    assert shown and all(45 <= int(word[1:]) < 57 for text in shown for word in text.split())
+    assert {row.task for row in facts.results.rows} == {"low", "high", "all"}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from taskspec.errors import ArtifactError
+from taskspec.pipeline import artifacts
 from taskspec.pipeline.artifacts import (
     check_files,
     digest,
+    finished,
     read_done,
     read_json,
     take_over,
@@ -106,6 +112,73 @@ def test_a_stage_done_again_replaces_its_folder(stage: Path) -> None:
     assert {path.name for path in stage.iterdir()} == {"other", "done.json"}
 
 
+def test_a_stage_interrupted_while_its_files_are_hashed_goes_on(
+    stage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(artifacts, "file_digest", interrupted)
+        finish(stage)
+    assert finished(stage, "one") is None
+    with working_folder(stage, "one") as work:
+        assert (work / "answers.jsonl").read_text() == "all\n"
+        assert (work / "inner" / "weights").read_bytes() == b"\x01\x02"
+    done = read_done(stage)
+    assert done is not None and done.files.keys() == {"answers.jsonl", "inner/weights"}
+    assert {path.name for path in stage.iterdir()} == {"answers.jsonl", "inner", "done.json"}
+    assert left_beside(stage) == []
+
+
+def finish_and_die(stage: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the stage and be killed at a move or removal, counted from its finished mark on."""
+    put_in_place, left = artifacts._put_in_place, [step]
+
+    def dying(do: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*arguments: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return do(*arguments, **options)
+
+        return instead
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def put(work: Path, folder: Path) -> None:
+            for place, name in ((os, "replace"), (shutil, "rmtree"), (Path, "unlink")):
+                patch.setattr(place, name, dying(getattr(place, name)))
+            put_in_place(work, folder)
+
+        patch.setattr(artifacts, "_put_in_place", put)
+        finish(stage)
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_stage_killed_between_its_end_and_its_place_is_put_there(
+    stage: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(stage, "old")
+    finish_and_die(stage, step, monkeypatch)
+    old = read_done(stage)
+    assert old is None or old.fingerprint == "old"
+    assert finished(stage, "two") is None
+    done = finished(stage, "one")
+    assert done is not None and done == read_done(stage) and done.fingerprint == "one"
+    check_files(stage, done)
+    assert {path.name for path in stage.iterdir()} == {"answers.jsonl", "inner", "done.json"}
+    assert left_beside(stage) == []
+
+
+def test_nothing_vouches_for_a_folder_that_is_worked_in_again(
+    stage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish_and_die(stage, 0, monkeypatch)
+    interrupt(stage)
+    assert finished(stage, "one") is None
+
+
 @pytest.mark.parametrize("name", ["answers.jsonl", "inner/weights"])
 def test_an_altered_or_removed_file_is_noticed(stage: Path, name: str) -> None:
     finish(stage)
@@ -156,6 +229,25 @@ def test_what_another_run_made_alike_is_taken_over(stage: Path, tmp_path: Path) 
     done = read_done(other)
     assert done is not None and done.fingerprint == "one"
     check_files(other, done)
+
+
+def test_a_stage_half_taken_over_is_not_taken_for_a_finished_one(
+    stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(stage)
+    other = tmp_path / "other" / "01-collect"
+    copy = artifacts._link_or_copy
+
+    def killed(source: str, target: str) -> None:
+        if source.endswith("weights"):
+            raise KeyboardInterrupt
+        copy(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(artifacts, "_link_or_copy", killed)
+        take_over(stage, other, "one")
+    assert finished(other, "one") is None
+    assert take_over(stage, other, "one") and read_done(other) == read_done(stage)
 
 
 def test_what_another_run_altered_is_not_taken_over(stage: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import random
 import re
@@ -99,10 +100,25 @@ def test_unknown_prompts_become_tasks_and_the_rest_stays(run: Path) -> None:
 
     said = invoke("extend", str(run), "new.jsonl", "align.tokens=300")
     assert said.count("finished before") == 9
+    refuse_other_prompts(run)
+    assert invoke("run", "runs/tiny-extended/recipe.yaml").count("finished before") == 9
     (STAGES[1] / "03-partition/done.json").unlink()
     said = invoke("run", "runs/tiny-extended/recipe.yaml")
     again = [line.split()[0] for line in said.splitlines() if "finished before" in line]
     assert len(again) == 8 and "03-partition" not in again
+
+
+def refuse_other_prompts(run: Path) -> None:
+    """Extend the run anew, each time refused: with too little, against the rules, while in use."""
+    write_prompts("other.jsonl", range(58, 66), {"train": 14, "validation": 2, "test": 2})
+    before = {path.name for path in STAGES[1].parent.iterdir()}
+    assert "of 3 new training" in invoke("extend", str(run), "known.jsonl", code=2)
+    said = invoke("extend", str(run), "other.jsonl", "target.dtype=bfloat16", code=2)
+    assert "keeps target as the run has it" in said
+    assert {path.name for path in STAGES[1].parent.iterdir()} == before
+    with (STAGES[1].parent / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "in use by another" in invoke("extend", str(run), "other.jsonl", code=2)
 
 
 def test_only_groups_large_enough_to_learn_from_become_tasks() -> None:
