@@ -68,10 +68,13 @@ def decode(
 
     from taskspec.cli.other_engines import other_engines
     from taskspec.evaluation.bench_decode import BenchPlan, bench_decode
+    from taskspec.files import check_output
     from taskspec.pipeline.progress import progress
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle
 
+    if out is not None:
+        check_output(out)
     console = Console()
     sizes = _sizes(batches)
     loaded = load_bundle(bundle, default_registry())
@@ -150,9 +153,10 @@ def _write(found: DecodeBench, path: Path) -> None:
     import json
     from dataclasses import asdict
 
+    from taskspec.pipeline.artifacts import write_atomically
     from taskspec.pipeline.environment import describe_environment
     from taskspec.registry import default_registry
 
     environment = describe_environment(default_registry())
     value = {**asdict(found), "roofline": found.roofline, "environment": environment}
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(value, indent=2) + "\n")
