@@ -12,7 +12,7 @@ import torch
 from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
 from taskspec.corpus.examples import Example, Message
 from taskspec.corpus.readers import read_examples
-from taskspec.corpus.splits import split_examples
+from taskspec.corpus.splits import check_left_out, split_examples
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import CorpusError, ModelError
@@ -64,6 +64,7 @@ class Collect(Stage):
         """Write `examples.json`, `answers-*.safetensors` and `free-*.safetensors`."""
         recipe = context.recipe
         examples = split_examples(read_examples(_corpus(context)), recipe.corpus, recipe.seed)
+        check_left_out(examples, recipe.corpus.leave_out)
         _check_drafts(context)
         requests = self._requests(context, examples)
         answer = _ask if recipe.collect.endpoint.url else _answer
