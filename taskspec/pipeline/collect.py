@@ -131,16 +131,22 @@ class Collect(Stage):
 
 
 def _corpus_settings(config: CorpusConfig) -> dict[str, Any]:
-    """Which prompts there are; tasks that are left out of what follows are answered too."""
+    """Which prompts there are: what the file says, wherever it lies.
+
+    Tasks that are left out of what follows are answered, too.
+    """
     settings: dict[str, Any] = plain(config)
-    del settings["leave_out"]
+    del settings["path"], settings["leave_out"]
     return settings
 
 
 def _settings(config: CollectConfig) -> dict[str, Any]:
-    """What the answers depend on; who gave them, not how hard it was asked."""
+    """What the answers depend on; who gave them, not how hard it was asked.
+
+    Prompts that are too long are refused, and so change no answer.
+    """
     settings: dict[str, Any] = plain(config)
-    del settings["endpoint"]
+    del settings["endpoint"], settings["max_prompt_tokens"]
     asked = {"endpoint": {"model": config.endpoint.model}} if config.endpoint.url else {}
     return {**settings, **asked}
 

@@ -124,7 +124,9 @@ def test_a_dumped_recipe_loads_as_an_equal_one(recipe, place, registry):
     place.write_bytes(dump_recipe(recipe).encode())
     loaded = load_recipe(str(place), [], registry)
     assert loaded.recipe == recipe
-    assert loaded.text == dump_recipe(recipe)
+    prompts = str(place.with_name("prompts.jsonl").resolve())
+    corpus = dataclasses.replace(recipe.corpus, path=prompts)
+    assert loaded.text == dump_recipe(dataclasses.replace(recipe, corpus=corpus))
 
 
 def sections(schema):
