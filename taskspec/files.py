@@ -7,7 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from taskspec.errors import ArtifactError
+
 PARTIAL = ".partial"
+
+
+def check_output(path: Path) -> None:
+    """Refuse a place where no file can be written, before the work whose result goes there.
+
+    Raises:
+        ArtifactError: Saying what to do.
+    """
+    if not path.parent.is_dir():
+        raise ArtifactError(
+            f"{path} cannot be written: {path.parent} is no folder; make it, or name another file"
+        )
+    if path.exists() and not path.is_file():
+        raise ArtifactError(f"{path} cannot be written: it is no file; name another one")
 
 
 @contextmanager

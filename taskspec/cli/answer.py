@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,7 @@ def answer(
 
     from taskspec.corpus.readers import read_examples
     from taskspec.evaluation.table import lossy_warning
+    from taskspec.files import check_output
     from taskspec.interfaces import Sampling
     from taskspec.pipeline.progress import progress
     from taskspec.registry import default_registry
@@ -51,6 +53,9 @@ def answer(
     from taskspec.serving.batches import answer_all
     from taskspec.serving.bundle import load_bundle
 
+    for path in (out, watch):
+        if path is not None:
+            check_output(path)
     examples = read_examples(prompts)
     known = _answered(out)
     missing = [each for each in examples if each.id not in known]
@@ -100,17 +105,17 @@ def _answered(out: Path) -> set[str]:
 
     if not out.exists():
         return set()
-    *lines, last = out.read_text(encoding="utf-8").split("\n")
+    whole, newline, torn = out.read_bytes().rpartition(b"\n")
     try:
-        rows = [json.loads(line) for line in lines]
-        if any(row.keys() != _KEYS for row in rows) or not last.startswith(_START[: len(last)]):
+        rows = [json.loads(line) for line in whole.split(b"\n")] if newline else []
+        if any(row.keys() != _KEYS for row in rows) or not torn.startswith(_START[: len(torn)]):
             raise ValueError
     except (ValueError, AttributeError):
         raise ArtifactError(f"{out} holds something else than answers; name another file") from None
-    if last:
-        out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    if torn:
+        os.truncate(out, len(whole + newline))
     return {row["id"] for row in rows}
 
 
 _KEYS = {"id", "answer", "task", "finish"}
-_START = '{"id": '
+_START = b'{"id": '

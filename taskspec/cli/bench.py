@@ -56,6 +56,7 @@ def train(
     from taskspec.corpus.readers import read_examples
     from taskspec.evaluation.bench_texts import bench_answers
     from taskspec.evaluation.bench_train import Subject, bench_train
+    from taskspec.files import check_output
     from taskspec.interfaces import Aligner, DraftCorpus, TrainableDrafter
     from taskspec.models.loading import load_language_model
     from taskspec.recipe.alignment import AlignConfig, TrainerConfig
@@ -64,6 +65,8 @@ def train(
     from taskspec.recipe.plugins import make_plugin, make_plugin_options
     from taskspec.registry import default_registry
 
+    if out is not None:
+        check_output(out)
     console, registry = Console(), default_registry()
     target = load_language_model(model, dtype, device)
     examples = read_examples(resolve_corpus(corpus, None))
@@ -120,8 +123,9 @@ def _write(found: TrainBench, path: Path) -> None:
     import json
     from dataclasses import asdict
 
+    from taskspec.pipeline.artifacts import write_atomically
     from taskspec.pipeline.environment import describe_environment
     from taskspec.registry import default_registry
 
     value = {**asdict(found), "environment": describe_environment(default_registry())}
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(value, indent=2) + "\n")

@@ -68,14 +68,19 @@ def decode(
 
     from taskspec.cli.other_engines import other_engines
     from taskspec.evaluation.bench_decode import BenchPlan, bench_decode
+    from taskspec.files import check_output
     from taskspec.pipeline.progress import progress
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle
+    from taskspec.serving.seen import load_seen
 
+    if out is not None:
+        check_output(out)
     console = Console()
     sizes = _sizes(batches)
     loaded = load_bundle(bundle, default_registry())
-    prompts = held_out_prompts(loaded, corpus, count, tokens, seed)
+    seen = load_seen(bundle)
+    prompts = held_out_prompts(loaded, seen, corpus, count, tokens, seed, console)
     with tempfile.TemporaryDirectory() as scratch:
         others = other_engines(
             loaded, against, python or [], assistant, gguf, Path(scratch), console
@@ -150,9 +155,10 @@ def _write(found: DecodeBench, path: Path) -> None:
     import json
     from dataclasses import asdict
 
+    from taskspec.pipeline.artifacts import write_atomically
     from taskspec.pipeline.environment import describe_environment
     from taskspec.registry import default_registry
 
     environment = describe_environment(default_registry())
     value = {**asdict(found), "roofline": found.roofline, "environment": environment}
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(value, indent=2) + "\n")

@@ -59,9 +59,13 @@ def certify(
     from taskspec.decoding.records import Request
     from taskspec.errors import TaskSpecError
     from taskspec.evaluation.certify import Plan
+    from taskspec.files import check_output
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle
+    from taskspec.serving.seen import load_seen
 
+    if out is not None:
+        check_output(out)
     console, registry = Console(), default_registry()
     ks, sizes = _numbers("--lengths", lengths), _numbers("--batch-sizes", batch_sizes)
     plan = Plan(ks, sizes, draws)
@@ -74,7 +78,8 @@ def certify(
         )
     if not loaded.pool.entries:
         raise TaskSpecError(f"{bundle} decodes every task plainly: no draft could change anything")
-    prompts = held_out_prompts(loaded, corpus, count, tokens, seed)
+    seen = load_seen(bundle)
+    prompts = held_out_prompts(loaded, seen, corpus, count, tokens, seed, console)
     requests = [Request(each.id, each.ids, tokens) for each in prompts]
     certificate = _examine(loaded, registry, chosen, requests, plan, console)
     outcomes = _enumerated(chosen)
@@ -188,6 +193,7 @@ def _write(found: Certificate, verifier: str, outcomes: list[Outcome], path: Pat
     import json
     from dataclasses import asdict
 
+    from taskspec.pipeline.artifacts import write_atomically
     from taskspec.pipeline.environment import describe_environment
     from taskspec.registry import default_registry
 
@@ -200,4 +206,4 @@ def _write(found: Certificate, verifier: str, outcomes: list[Outcome], path: Pat
         "verifier": {"name": verifier, "rules": rules},
         "environment": describe_environment(default_registry()),
     }
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(value, indent=2) + "\n")

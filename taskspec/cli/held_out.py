@@ -5,24 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from taskspec.evaluation.bench_ways import BenchPrompt
     from taskspec.serving.bundle import Bundle
 
 
 def held_out_prompts(
-    bundle: Bundle, corpus: str, count: int, tokens: int, seed: int
+    bundle: Bundle,
+    seen: frozenset[str] | None,
+    corpus: str,
+    count: int,
+    tokens: int,
+    seed: int,
+    console: Console,
 ) -> list[BenchPrompt]:
-    """Prompts of a corpus's test split, spread over its tasks.
+    """Prompts of a corpus's test split, spread over its tasks; none that the bundle has seen.
 
     Args:
         bundle: Says how prompts are put to its target.
+        seen: Keys of prompts that trained or chose its drafts; None when that is not known.
         corpus: As in recipes.
         count: Prompts wanted.
         tokens: Room that each leaves for its answer.
         seed: Draws them, and splits where rows have no split.
+        console: Where is said what is left out.
 
     Raises:
-        CorpusError: When no prompt leaves that room.
+        CorpusError: When no prompt is new to the bundle, or none leaves that room.
     """
     from taskspec.corpus.readers import read_examples
     from taskspec.corpus.splits import split_examples
@@ -30,11 +40,20 @@ def held_out_prompts(
     from taskspec.evaluation.bench_ways import BenchPrompt, choose_prompts
     from taskspec.recipe.corpus_path import resolve_corpus
     from taskspec.recipe.schema import CorpusConfig
+    from taskspec.serving.seen import leave_out_seen
 
     examples = read_examples(resolve_corpus(corpus, None))
     held_out = [
         e for e in split_examples(examples, CorpusConfig(corpus), seed) if e.split == "test"
     ]
+    fresh, notes = leave_out_seen(held_out, seen)
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    if not fresh:
+        raise CorpusError(
+            f"the bundle has seen all {len(held_out)} held-out prompts of {corpus}; give the "
+            "run's own --seed, by which rows without a `split` were held out, or other prompts"
+        )
     room = bundle.target.context_length - tokens
     read = (
         BenchPrompt(
@@ -43,7 +62,7 @@ def held_out_prompts(
             each.prompt_text,
             bundle.target.chat_ids(each.messages, bundle.manifest.system),
         )
-        for each in held_out
+        for each in fresh
     )
     chosen = choose_prompts([each for each in read if len(each.ids) <= room], count, seed)
     if not chosen:

@@ -37,6 +37,7 @@ def report(
     from rich.console import Console
 
     from taskspec.errors import TaskSpecError
+    from taskspec.files import check_output
     from taskspec.pipeline.report import gather, write_report
 
     console = Console()
@@ -51,8 +52,9 @@ def report(
     from taskspec.report.compare import compare
     from taskspec.report.page import render_comparison
 
-    comparison = compare(gather(run), gather(other))
     path = out or other / f"compared-with-{run.resolve().name}.html"
+    check_output(path)
+    comparison = compare(gather(run), gather(other))
     write_atomically(path, render_comparison(comparison))
     console.print(_table(comparison))
     for change in comparison.recipe:

@@ -15,6 +15,9 @@ def validate(
 ) -> None:
     """Check a recipe and its prompts without running anything; all problems at once.
 
+    A recipe may be fine and yet not for this machine, as where its GPUs are elsewhere: then a note
+    says what is missing here.
+
     Examples:
 
         taskspec validate my.yaml align.tokens=100000
@@ -22,11 +25,13 @@ def validate(
     from collections import Counter
 
     from taskspec.corpus.readers import read_examples
-    from taskspec.corpus.splits import split_examples
+    from taskspec.corpus.splits import check_left_out, split_examples
+    from taskspec.errors import ModelError
     from taskspec.recipe.checks import choices
     from taskspec.recipe.corpus_path import resolve_corpus
     from taskspec.recipe.loading import load_recipe
     from taskspec.registry import default_registry
+    from taskspec.training.strategies import check_launch
 
     registry = default_registry()
     loaded = load_recipe(recipe, overrides or [], registry)
@@ -34,6 +39,7 @@ def validate(
     examples = split_examples(
         read_examples(resolve_corpus(corpus.path, loaded.folder)), corpus, loaded.recipe.seed
     )
+    check_left_out(examples, corpus.leave_out)
     counts = Counter(example.split for example in examples)
     typer.echo(f"{loaded.source} is fine")
     typer.echo(f"  target   {loaded.recipe.target.model}, {loaded.recipe.target.dtype}")
@@ -44,3 +50,7 @@ def validate(
     for path, kind, choice in choices(loaded.recipe):
         record = registry.record(kind, choice.use)
         typer.echo(f"  {path}: {kind} {choice.use} ({record.distribution} {record.version})")
+    try:
+        check_launch(loaded.recipe.align)
+    except ModelError as error:
+        typer.echo(f"it cannot run here as it is: {error}", err=True)

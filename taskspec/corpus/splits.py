@@ -50,6 +50,38 @@ def with_splits(examples: Sequence[Example], config: CorpusConfig, seed: int) ->
     ]
 
 
+def known_prompts(examples: Sequence[Example], left_out: Sequence[str]) -> list[Example]:
+    """The training and validation prompts of all tasks but those left out, in their order."""
+    return [each for each in examples if each.split != "test" and each.task not in left_out]
+
+
+def check_left_out(examples: Sequence[Example], left_out: Sequence[str]) -> None:
+    """Refuse to leave out tasks that no prompt has, or so many that too few prompts stay.
+
+    Args:
+        examples: Prompts with splits.
+        left_out: Tasks to leave out, as `corpus.leave_out` names them.
+
+    Raises:
+        CorpusError: Naming the tasks there are.
+    """
+    if not left_out:
+        return
+    tasks = {each.task for each in examples} - {None}
+    named = ", ".join(sorted(map(str, tasks))) or "none; prompts have no `task`"
+    unknown = [task for task in left_out if task not in tasks]
+    if unknown:
+        raise CorpusError(
+            f"corpus.leave_out: no prompt has the task '{unknown[0]}'; tasks are: {named}"
+        )
+    counts = Counter(example.split for example in known_prompts(examples, left_out))
+    if counts["train"] < 2 or not counts["validation"]:
+        raise CorpusError(
+            f"corpus.leave_out leaves {counts['train']} training and {counts['validation']} "
+            f"validation prompts, too few to work with; tasks are: {named}"
+        )
+
+
 def _draw(name: str, config: CorpusConfig, seed: int) -> str:
     place = _place("split", name, seed)
     if place < config.test_share:

@@ -26,6 +26,7 @@ from taskspec.pipeline.table_rows import benchmark_rows, speed_regret, with_refe
 from taskspec.pipeline.timing import Methods, time_ways
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.registry import Registry
+from taskspec.serving.seen import leave_out_seen
 
 _BASELINES = ("vanilla", "single", "prompt-lookup")
 _BATCH = 16
@@ -118,13 +119,10 @@ def choose(
     Raises:
         CorpusError: When none is left.
     """
-    notes = []
     held_out = [e for e in examples if e.split == "test"]
     if any(example.split is not None for example in examples):
         examples = held_out
-    fresh = [each for each in examples if each.prompt_text not in subject.seen]
-    if len(fresh) < len(examples):
-        notes.append(f"{len(examples) - len(fresh)} prompts took part in training and are left out")
+    fresh, notes = leave_out_seen(list(examples), subject.seen)
     room = subject.target.context_length - plan.tokens
     fitting = [each for each in fresh if _length(subject, each) <= room]
     if len(fitting) < len(fresh):

@@ -9,12 +9,14 @@ from typing import Any
 
 from taskspec.pipeline.assign import load_assignment
 from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.entries import all_entries
 from taskspec.pipeline.routes import load_routes
 from taskspec.pipeline.stage import Stage
 from taskspec.serving.bundle import BundleManifest, write_manifest
 from taskspec.serving.known import KNOWN
 from taskspec.serving.pool import DraftEntry, with_members
+from taskspec.serving.seen import prompt_keys, write_seen
 
 
 class Bundle(Stage):
@@ -26,7 +28,7 @@ class Bundle(Stage):
 
     name = "bundle"
     place = "bundle"
-    needs = ("assign", "route")
+    needs = ("collect", "assign", "route")
 
     def settings(self, context: RunContext) -> Any:
         """What a bundle records beyond the stages it copies."""
@@ -39,7 +41,7 @@ class Bundle(Stage):
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
-        """Write `bundle.json`, `drafts/`, `router/` and `encoder/`."""
+        """Write `bundle.json`, `drafts/`, `router/`, `encoder/` and `seen.json`."""
         assigned = load_assignment(context.stage_folders["assign"])
         routes = load_routes(context, assigned)
         used = {a.draft for a in (*routes.classes, assigned.fallback) if a.draft is not None}
@@ -52,6 +54,7 @@ class Bundle(Stage):
             shutil.copytree(route_folder / part, folder / part, dirs_exist_ok=True)
         if (route_folder / KNOWN).is_file():
             shutil.copy(route_folder / KNOWN, folder / KNOWN)
+        write_seen(folder, prompt_keys(known_examples(context)))
         entries = [_copy(entry, folder / "drafts") for entry in wanted]
         recipe = context.recipe
         write_manifest(

@@ -12,7 +12,7 @@ import torch
 from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
 from taskspec.corpus.examples import Example, Message
 from taskspec.corpus.readers import read_examples
-from taskspec.corpus.splits import split_examples
+from taskspec.corpus.splits import check_left_out, split_examples
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import CorpusError, ModelError
@@ -64,6 +64,7 @@ class Collect(Stage):
         """Write `examples.json`, `answers-*.safetensors` and `free-*.safetensors`."""
         recipe = context.recipe
         examples = split_examples(read_examples(_corpus(context)), recipe.corpus, recipe.seed)
+        check_left_out(examples, recipe.corpus.leave_out)
         _check_drafts(context)
         requests = self._requests(context, examples)
         answer = _ask if recipe.collect.endpoint.url else _answer
@@ -130,16 +131,22 @@ class Collect(Stage):
 
 
 def _corpus_settings(config: CorpusConfig) -> dict[str, Any]:
-    """Which prompts there are; tasks that are left out of what follows are answered too."""
+    """Which prompts there are: what the file says, wherever it lies.
+
+    Tasks that are left out of what follows are answered, too.
+    """
     settings: dict[str, Any] = plain(config)
-    del settings["leave_out"]
+    del settings["path"], settings["leave_out"]
     return settings
 
 
 def _settings(config: CollectConfig) -> dict[str, Any]:
-    """What the answers depend on; who gave them, not how hard it was asked."""
+    """What the answers depend on; who gave them, not how hard it was asked.
+
+    Prompts that are too long are refused, and so change no answer.
+    """
     settings: dict[str, Any] = plain(config)
-    del settings["endpoint"]
+    del settings["endpoint"], settings["max_prompt_tokens"]
     asked = {"endpoint": {"model": config.endpoint.model}} if config.endpoint.url else {}
     return {**settings, **asked}
 

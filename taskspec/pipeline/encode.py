@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from taskspec.corpus.cleaning import clean_text
 from taskspec.corpus.examples import Example
-from taskspec.errors import CorpusError
+from taskspec.corpus.splits import check_left_out, known_prompts
 from taskspec.interfaces import Encoder
 from taskspec.pipeline.collect import load_answers, load_examples
 from taskspec.pipeline.context import RunContext
@@ -38,7 +37,10 @@ class Encode(Stage):
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Write `encoder/` and `vectors.safetensors` (one float32 row per prompt, in order)."""
-        _check_left_out(context)
+        left_out = context.recipe.corpus.leave_out
+        if left_out:
+            # Collecting may have been done before, with other tasks left out.
+            check_left_out(load_examples(context.stage_folders["collect"]), left_out)
         examples = known_examples(context)
         texts = partition_texts(context, examples)
         if context.recipe.encode.clean:
@@ -56,32 +58,7 @@ class Encode(Stage):
 def known_examples(context: RunContext) -> list[Example]:
     """The training and validation prompts, in the corpus's order; those left out are not known."""
     examples = load_examples(context.stage_folders["collect"])
-    left_out = context.recipe.corpus.leave_out
-    return [each for each in examples if each.split != "test" and each.task not in left_out]
-
-
-def _check_left_out(context: RunContext) -> None:
-    """Refuse to leave out tasks that no prompt has, or so many that too few prompts stay.
-
-    Raises:
-        CorpusError: Naming the tasks there are.
-    """
-    left_out = context.recipe.corpus.leave_out
-    if not left_out:
-        return
-    tasks = {each.task for each in load_examples(context.stage_folders["collect"])} - {None}
-    named = ", ".join(sorted(map(str, tasks))) or "none; prompts have no `task`"
-    unknown = [task for task in left_out if task not in tasks]
-    if unknown:
-        raise CorpusError(
-            f"corpus.leave_out: no prompt has the task '{unknown[0]}'; tasks are: {named}"
-        )
-    counts = Counter(example.split for example in known_examples(context))
-    if counts["train"] < 2 or not counts["validation"]:
-        raise CorpusError(
-            f"corpus.leave_out leaves {counts['train']} training and {counts['validation']} "
-            f"validation prompts, too few to work with; tasks are: {named}"
-        )
+    return known_prompts(examples, context.recipe.corpus.leave_out)
 
 
 def partition_texts(context: RunContext, examples: list[Example]) -> list[str]:

@@ -27,7 +27,6 @@ from taskspec.pipeline.runner import follow_run, run_stages
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.loading import LoadedRecipe
 from taskspec.registry import Registry
-from taskspec.training.strategies import check_launch
 
 
 def stages(extends: str | None = None) -> tuple[Stage, ...]:
@@ -45,13 +44,11 @@ def stages(extends: str | None = None) -> tuple[Stage, ...]:
 
 def follow_recipe(loaded: LoadedRecipe, registry: Registry) -> None:
     """Take part in a run as one of the processes that do not lead it."""
-    check_launch(loaded.recipe.align.trainer)
     follow_run(stages(loaded.recipe.extends), loaded, registry)
 
 
 def run_recipe(loaded: LoadedRecipe, registry: Registry, console: Console) -> RunContext:
     """Run a recipe's stages and write its report and show the table and what to do next."""
-    check_launch(loaded.recipe.align.trainer)
     context = run_stages(stages(loaded.recipe.extends), loaded, registry, console)
     results = load_results(context.stage_folders["evaluate"])
     bundle = context.stage_folders["bundle"]

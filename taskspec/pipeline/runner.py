@@ -30,6 +30,7 @@ from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.together import follow_stages
 from taskspec.recipe.loading import LoadedRecipe
 from taskspec.registry import Registry
+from taskspec.training.strategies import check_launch
 
 SUMMARY = "summary.txt"
 
@@ -57,7 +58,9 @@ def run_stages(
     Raises:
         ArtifactError: When the folder cannot be written, is in use by another process, or a
             finished stage was altered.
+        ModelError: When this machine cannot train as the recipe says.
     """
+    check_launch(loaded.recipe.align)
     folder = Path(loaded.recipe.runs) / loaded.recipe.name
     context = RunContext(loaded, registry, folder, console)
     with _locked(folder):
@@ -124,7 +127,11 @@ def follow_run(stages: Sequence[Stage], loaded: LoadedRecipe, registry: Registry
     """Train along in a run that the first of several processes leads and writes.
 
     Returns when nothing is left that processes do together.
+
+    Raises:
+        ModelError: When this machine cannot train as the recipe says.
     """
+    check_launch(loaded.recipe.align)
     folder = Path(loaded.recipe.runs) / loaded.recipe.name
     _use_threads(loaded)
     follow_stages(stages, RunContext(loaded, registry, folder, Console(quiet=True), writes=False))

@@ -16,8 +16,8 @@ from taskspec.models.loading import LanguageModel
 from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.artifacts import read_done
 from taskspec.pipeline.assign import Assigned, load_assignment, pool_entries
-from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.entries import PROMPT_LOOKUP, engine_for
 from taskspec.pipeline.routes import run_router
 from taskspec.pipeline.run import stages
@@ -26,6 +26,7 @@ from taskspec.registry import Registry
 from taskspec.serving.bundle import load_bundle
 from taskspec.serving.pool import Pool, load_pool
 from taskspec.serving.routing import Assignment, PromptRouter
+from taskspec.serving.seen import load_seen, prompt_keys
 
 BUNDLE = "bundle.json"
 
@@ -43,7 +44,7 @@ class Subject:
         system: System message for prompts that have none.
         decode: The recipe's `decode` section.
         dtype: The target's dtype.
-        seen: Texts of prompts that trained or chose drafts, as far as they are known.
+        seen: Keys of prompts that trained or chose drafts; None for a bundle that does not say.
     """
 
     target: LanguageModel
@@ -54,7 +55,7 @@ class Subject:
     system: str | None
     decode: Mapping[str, Any]
     dtype: str
-    seen: frozenset[str] = frozenset()
+    seen: frozenset[str] | None
 
     @property
     def sampling(self) -> Sampling:
@@ -99,7 +100,6 @@ def open_run(folder: Path, registry: Registry, console: Console) -> RunContext:
 def _from_run(context: RunContext) -> Subject:
     assigned = load_assignment(context.stage_folders["assign"])
     pool = load_pool(pool_entries(context, assigned), context.registry, context.target)
-    known = load_examples(context.stage_folders["collect"])
     return Subject(
         context.target,
         pool,
@@ -109,7 +109,7 @@ def _from_run(context: RunContext) -> Subject:
         context.recipe.target.system,
         plain(context.recipe.decode),
         context.recipe.target.dtype,
-        frozenset(each.prompt_text for each in known if each.split != "test"),
+        prompt_keys(known_examples(context)),
     )
 
 
@@ -132,4 +132,5 @@ def _from_bundle(folder: Path, registry: Registry) -> Subject:
         manifest.system,
         manifest.decode,
         manifest.dtype,
+        load_seen(folder),
     )

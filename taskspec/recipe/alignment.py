@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.ranges import at_least, one_of, positive
 
+_PRECISIONS = (
+    "auto",
+    *("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true"),
+    *("transformer-engine", "transformer-engine-float16"),
+    *("32", "16", "bf16", "64"),
+)
+"""Lightning's names, and `auto`, which is ours."""
+
 
 @dataclass(frozen=True)
 class TrainerConfig:
@@ -42,6 +50,7 @@ class TrainerConfig:
             raise ValueError(f"devices must be auto or a number from 1 on, not '{self.devices}'")
         at_least("num_nodes", self.num_nodes, 1)
         one_of("strategy", self.strategy, ("auto", "ddp", "ddp_spawn", "fsdp"))
+        one_of("precision", self.precision, _PRECISIONS)
         at_least("accumulate_grad_batches", self.accumulate_grad_batches, 1)
         at_least("gradient_clip_val", self.gradient_clip_val, 0)
         if not 0 < self.val_check_interval <= 1:

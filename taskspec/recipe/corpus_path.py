@@ -40,6 +40,13 @@ def resolve_corpus(path: str, folder: Path | None) -> Traversable:
     raise CorpusError(f"no file {path} (looked for {' and '.join(map(str, places))})")
 
 
+def absolute_corpus(path: str, folder: Path | None) -> str:
+    """A path that leads to the same prompts from anywhere; arguments are as in `resolve_corpus`."""
+    if path.startswith(_PREFIX):
+        return path
+    return str(Path(str(resolve_corpus(path, folder))).resolve())
+
+
 def corpus_digest(file: Traversable) -> str:
     """SHA-256 of the corpus file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

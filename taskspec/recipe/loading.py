@@ -13,6 +13,7 @@ import yaml
 from taskspec.errors import Problem, RecipeError
 from taskspec.recipe.building import Builder
 from taskspec.recipe.checks import check_recipe
+from taskspec.recipe.corpus_path import absolute_corpus
 from taskspec.recipe.lines import KeyLine, Places, key_lines
 from taskspec.recipe.lookup import find_recipe
 from taskspec.recipe.overrides import (
@@ -39,7 +40,8 @@ class LoadedRecipe:
         recipe: The validated values.
         source: What was asked for: a path or a shipped name.
         folder: The folder that relative paths start at; None for a recipe that lies in none.
-        text: The resolved recipe as YAML; loading it gives an equal recipe.
+        text: The resolved recipe as YAML; from wherever it is loaded, it is the same one with the
+            same prompts.
     """
 
     recipe: Recipe
@@ -75,7 +77,10 @@ def load_recipe(source: str, overrides: Sequence[str], registry: Registry) -> Lo
     problems += check_recipe(recipe, folder, registry, places, problems)
     if problems:
         raise RecipeError(sorted(problems, key=lambda problem: places.order(problem.path)))
-    return LoadedRecipe(recipe, source, folder, dump_recipe(recipe))
+    path = absolute_corpus(recipe.corpus.path, folder)
+    corpus = dataclasses.replace(recipe.corpus, path=path)
+    text = dump_recipe(dataclasses.replace(recipe, corpus=corpus))
+    return LoadedRecipe(recipe, source, folder, text)
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -13,7 +13,7 @@ from torch import nn
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.training.batches import AlignmentBatch, make_packed_batch
-from taskspec.training.packing import Rows, answer_tokens, plan_batches
+from taskspec.training.packing import Rows, plan_batches
 from taskspec.training.teacher import Head
 
 
@@ -80,10 +80,9 @@ class AlignmentData(LightningDataModule):
         once = sum(len(answer.answer_ids) for answer in held_out)
         self.held_out_plan = plan_batches(held_out, batch_tokens, once, seed) if held_out else []
 
-    @property
-    def trained_tokens(self) -> int:
-        """Answer tokens of the whole plan."""
-        return sum(answer_tokens(self.answers, rows) for rows in self.plan)
+    def done(self, batches: int, world: int) -> list[Rows]:
+        """What so many processes have trained on together after so many batches each."""
+        return self.plan[: batches * world]
 
     def train_dataloader(self) -> BatchLoader:
         """This process's share of the training answers."""

@@ -35,10 +35,10 @@ from taskspec.training.ending import (
     sigterm_for_lightning,
 )
 from taskspec.training.loggers import make_loggers
-from taskspec.training.module import HELD_OUT_ALPHA, AlignmentModule
+from taskspec.training.module import BATCHES_DONE, HELD_OUT_ALPHA, AlignmentModule
 from taskspec.training.on_policy import writes_itself
 from taskspec.training.online_teacher import OnlineTeacher
-from taskspec.training.packing import padding_share
+from taskspec.training.packing import answer_tokens, padding_share
 from taskspec.training.precision import choose_precision
 from taskspec.training.processes import part_at_exit
 from taskspec.training.schedule import Schedule
@@ -54,8 +54,8 @@ class AlignmentReport:
     """What a training run did.
 
     Attributes:
-        tokens: Answer tokens trained on, repeats counted; where the draft writes its own answers,
-            those that it may write.
+        tokens: Answer tokens trained on, by all processes and interrupted attempts, repeats
+            counted; where the draft writes its own answers, those that it may write.
         seconds: Wall clock of this process, without what an interrupted attempt spent.
         padding: Share of token positions that were padding.
         held_out: What was last scored on held-out answers, by name; empty without any.
@@ -136,7 +136,11 @@ def fit(
         drafter.module.eval()
     scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val_")}
     seconds = time.monotonic() - started
-    return AlignmentReport(data.trained_tokens, seconds, padding_share(answers, data.plan), scores)
+    # A training whose last checkpoint was at its end has nothing left to count.
+    batches = int(trainer.callback_metrics.get(BATCHES_DONE, len(data.plan)))
+    done = data.done(batches, trainer.world_size)
+    tokens = sum(answer_tokens(answers, rows) for rows in done)
+    return AlignmentReport(tokens, seconds, padding_share(answers, done), scores)
 
 
 def _run(trainer: Trainer, module: AlignmentModule, data: AlignmentData, last: str | None) -> None:

@@ -18,6 +18,7 @@ from taskspec.training.online_teacher import OnlineTeacher
 from taskspec.training.schedule import Schedule
 from taskspec.training.sharding import shard
 
+BATCHES_DONE = "batches"
 HELD_OUT_ALPHA = "val_alpha"
 
 
@@ -81,6 +82,11 @@ class AlignmentModule(LightningModule):
         """Score one batch of held-out answers."""
         sums, _ = self.lesson(batch.batch, self._view(batch), scored=True)
         self.held_out += HeldOutScore(sums)
+
+    def on_train_end(self) -> None:
+        """Note how many batches this process did; metrics reach the one that started it."""
+        untyped: Any = self.trainer
+        untyped.callback_metrics[BATCHES_DONE] = torch.tensor(untyped.train_dataloader.position)
 
     def on_validation_epoch_end(self) -> None:
         """Log acceptance and simulated block efficiency over all held-out answers."""

@@ -5,23 +5,38 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.accelerators import XLAAccelerator
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
 from taskspec.errors import ModelError
 from taskspec.interfaces import TrainableDrafter
-from taskspec.recipe.alignment import TrainerConfig
+from taskspec.recipe.alignment import AlignConfig, TrainerConfig
+from taskspec.training.loggers import check_loggers
 from taskspec.training.processes import this_process
 
 
-def check_launch(settings: TrainerConfig) -> None:
-    """Refuse settings that need processes which nobody started, or other ones than were started.
+def check_launch(config: AlignConfig) -> None:
+    """Refuse settings that this machine and the processes on it cannot train by.
 
     Raises:
-        ModelError: Saying how to start them.
+        ModelError: Saying what is missing, and what to do.
     """
+    _check_processes(config.trainer)
+    _check_devices(config.trainer)
+    if config.trainer.precision.startswith("transformer") and not find_spec("transformer_engine"):
+        raise ModelError(
+            f"align.trainer.precision {config.trainer.precision} needs a package that is not "
+            "installed; run: pip install transformer-engine, or set it to auto"
+        )
+    check_loggers(config.loggers)
+
+
+def _check_processes(settings: TrainerConfig) -> None:
+    """Refuse settings that need processes which nobody started, or other ones than were started."""
     world = this_process().world
     devices = int(settings.devices) if settings.devices.isdigit() else None
     several = settings.num_nodes > 1 or (devices or 1) > 1
@@ -38,6 +53,29 @@ def check_launch(settings: TrainerConfig) -> None:
             f"num_nodes ({settings.num_nodes}) is {devices * settings.num_nodes}; make them equal, "
             "or leave devices at auto"
         )
+
+
+def _check_devices(settings: TrainerConfig) -> None:
+    """Refuse more devices of this machine than there are."""
+    wanted, seen = device_count(settings), _devices_seen(settings.accelerator)
+    if seen == 0:
+        raise ModelError(
+            f"align.trainer.accelerator {settings.accelerator}: this machine has none that torch "
+            "sees; set it to auto or cpu, or install a torch that is made for the device"
+        )
+    if seen is not None and isinstance(wanted, int) and wanted > seen:
+        raise ModelError(
+            f"alignment is to run on {wanted} devices of this machine, of which torch sees {seen}; "
+            "set align.trainer.devices to no more, or start no more processes"
+        )
+
+
+def _devices_seen(accelerator: str) -> int | None:
+    """Devices that Lightning finds by an accelerator's name; None for CPUs, which are shared."""
+    mps, cuda = int(torch.backends.mps.is_available()), torch.cuda.device_count()
+    tpu = XLAAccelerator.auto_device_count() if XLAAccelerator.is_available() else 0
+    found = {"cpu": None, "cuda": cuda, "mps": mps, "tpu": tpu, "gpu": mps or cuda}
+    return found.get(accelerator, tpu or mps or cuda or None)
 
 
 def choose_strategy(settings: TrainerConfig) -> str | Strategy:

@@ -94,10 +94,13 @@ def test_sampled_answers_do_not_depend_on_an_interruption(bundle: Path) -> None:
     assert rows("half.jsonl") == found
 
 
-@pytest.mark.parametrize("text", ["notes of mine", '{"id": "a"}\n', "[1]\n", "{}\nrest"])
-def test_a_file_of_something_else_is_left_alone(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"notes of mine", b'{"id": "a"}\n', b"[1]\n", b"{}\nrest", b"\n", b"caf\xe9", b"caf\xe9\n"],
+)
+def test_a_file_of_something_else_is_left_alone(content: bytes, tmp_path: Path) -> None:
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
     prompts.write_text('{"prompt": "Hello"}\n', encoding="utf-8")
-    out.write_text(text, encoding="utf-8")
+    out.write_bytes(content)
     said = invoke("answer", str(tmp_path), str(prompts), str(out), code=2)
-    assert "name another file" in said and out.read_text(encoding="utf-8") == text
+    assert "name another file" in said and out.read_bytes() == content

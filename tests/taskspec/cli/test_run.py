@@ -137,3 +137,17 @@ def test_no_space_left_later_keeps_what_was_finished(
     assert result.exit_code == 2 and "somewhere: no space left on the disk" in result.output
     assert (recipe.parent / "runs/tiny/stages/01-collect/done.json").is_file()
     assert "01-collect" in run(recipe).output
+
+
+def test_a_device_that_is_not_there(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    message = refuse(recipe, "align.trainer.accelerator=cuda")
+    assert "align.trainer.accelerator cuda: this machine has none" in message
+
+
+def test_a_task_to_leave_out_that_is_not_there(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskspec.pipeline.collect._answer", lambda *_: pytest.fail("asked"))
+    message = refuse(recipe, "corpus.leave_out=[lwo]")
+    assert "no prompt has the task 'lwo'; tasks are: high, low" in message

@@ -76,3 +76,23 @@ def test_a_missing_recipe_is_answered_with_those_there_are(validate):
 
 def test_the_quick_start_is_fine():
     assert CliRunner().invoke(app, ["validate", "quickstart"]).exit_code == 0
+
+
+def test_a_precision_that_lightning_does_not_know_is_no_fine_recipe(validate):
+    result = validate(RECIPE, "align.trainer.precision=fp16")
+    assert result.exit_code == 2
+    assert "precision must be one of auto, 32-true, 16-mixed" in result.output
+
+
+def test_what_this_machine_cannot_do_is_said(validate, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    result = validate(RECIPE, "align.trainer.accelerator=cuda")
+    assert result.exit_code == 0 and "my.yaml is fine" in result.output
+    assert "it cannot run here as it is: align.trainer.accelerator cuda" in result.output
+    assert "cannot run here" not in validate(RECIPE).output
+
+
+def test_tasks_left_out_must_be_there(validate):
+    result = validate(RECIPE, "corpus.leave_out=[mth]")
+    assert result.exit_code == 2
+    assert "corpus.leave_out: no prompt has the task 'mth'; tasks are: none" in result.output

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from taskspec.corpus.examples import Example, Message
-from taskspec.corpus.splits import split_examples
+from taskspec.corpus.splits import check_left_out, known_prompts, split_examples
 from taskspec.errors import CorpusError
 from taskspec.recipe.schema import CorpusConfig
 
@@ -107,3 +107,29 @@ def test_one_prompt_is_never_enough(ids, seed):
     assume(ids)
     with pytest.raises(CorpusError, match="too few prompts"):
         split_examples(examples_of(ids[:1]), CONFIG, seed)
+
+
+TASKS = [
+    Example(f"{task}-{index}", (Message("user", "hello"),), split, task)
+    for task in ("sums", "songs")
+    for index, split in enumerate(("train", "train", "validation", "test"))
+]
+
+
+def test_tasks_left_out_are_not_known():
+    check_left_out(TASKS, ["sums"])
+    known = known_prompts(TASKS, ["sums"])
+    assert [each.id for each in known] == ["songs-0", "songs-1", "songs-2"]
+    assert len(known_prompts(TASKS, [])) == 6
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        (["sums", "sngs"], "no prompt has the task 'sngs'; tasks are: songs, sums"),
+        (["sums", "songs"], "leaves 0 training and 0 validation prompts, too few"),
+    ],
+)
+def test_what_cannot_be_left_out_is_refused(left_out, message):
+    with pytest.raises(CorpusError, match=message):
+        check_left_out(TASKS, left_out)

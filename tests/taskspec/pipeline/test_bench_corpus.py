@@ -66,16 +66,20 @@ def test_every_method_answers_every_turn_and_the_same_command_goes_on(run: Path)
 
 
 def test_a_bundle_says_which_rows_it_has_no_draft_for(run: Path) -> None:
-    said = invoke("bench", "corpus", str(run / "bundle"), "questions.jsonl", "--tokens", "4")
-    assert "no draft for vanilla" in said
+    command = ("bench", "corpus", str(run / "bundle"), "questions.jsonl", "--tokens", "4")
+    said = invoke(*command)
+    assert "no draft for vanilla" in said and "older than the list" not in said
+    (run / "bundle" / "seen.json").unlink()
+    assert "older than the list of prompts that trained it" in invoke(*command)
 
 
 def test_what_the_run_has_seen_is_not_asked(run: Path) -> None:
     rows = [json.loads(line) for line in Path("prompts.jsonl").read_text().splitlines()]
     trained = [{**row, "split": None} for row in rows if row["split"] == "train"]
     Path("seen.jsonl").write_text("".join(json.dumps(row) + "\n" for row in trained))
-    said = invoke("bench", "corpus", str(run), "seen.jsonl", code=2)
-    assert "32 prompts took part in training" in said
+    for subject in (run, run / "bundle"):
+        said = invoke("bench", "corpus", str(subject), "seen.jsonl", code=2)
+        assert "32 prompts took part in training" in said
     assert "--turns is first or all" in invoke(
         "bench", "corpus", str(run), "seen.jsonl", "--turns", "some", code=2
     )

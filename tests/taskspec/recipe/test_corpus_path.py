@@ -3,7 +3,7 @@
 import pytest
 
 from taskspec.errors import CorpusError
-from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
+from taskspec.recipe.corpus_path import absolute_corpus, corpus_digest, resolve_corpus
 
 
 @pytest.fixture
@@ -22,6 +22,16 @@ def test_the_recipes_folder_comes_before_the_working_directory(elsewhere):
     (recipe / "a.jsonl").write_text("recipe")
     assert resolve_corpus("a.jsonl", recipe).read_text() == "recipe"
     assert resolve_corpus("a.jsonl", None).read_text() == "working"
+
+
+def test_an_absolute_path_leads_to_the_same_file_from_anywhere(elsewhere, monkeypatch):
+    recipe, working = elsewhere
+    for folder in elsewhere:
+        (folder / "a.jsonl").write_text(folder.name)
+    path = absolute_corpus("a.jsonl", recipe)
+    monkeypatch.chdir(recipe.parent)
+    assert resolve_corpus(path, working).read_text() == "recipe"
+    assert absolute_corpus("package:quickstart.yaml", recipe) == "package:quickstart.yaml"
 
 
 def test_shipped_prompts_are_named_by_package(elsewhere):

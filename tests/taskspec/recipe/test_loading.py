@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -393,10 +394,11 @@ class TestOverrides:
         assert found[0].startswith(message)
 
 
-def test_the_resolved_text_loads_as_an_equal_recipe(load, minimal):
+def test_the_resolved_text_loads_as_an_equal_recipe_with_the_same_prompts(load, folder, minimal):
     first = load(minimal, "partition=hdbscan", "align.learning_rate=1e-5")
     again = load(first.text)
-    assert again.recipe == first.recipe
+    prompts = replace(first.recipe.corpus, path=str((folder / "prompts.jsonl").resolve()))
+    assert again.recipe == replace(first.recipe, corpus=prompts)
     assert again.text == first.text
 
 

@@ -63,6 +63,9 @@ def test_processes_share_the_plan_out_evenly(
     in_turn = [batch for turn in zip(*shares, strict=True) for batch in turn]
     assert in_turn[: len(data.plan)] == data.plan
     assert len(in_turn) - len(data.plan) < world
+    for turns in range(len(shares[0]) + 1):
+        done = data.done(turns, world)
+        assert done == in_turn[: len(done)] and len(done) == min(turns * world, len(data.plan))
 
 
 @settings(deadline=None)

@@ -25,6 +25,7 @@ from taskspec.training.batches import make_packed_batch
 from taskspec.training.fit import AlignmentReport, fit
 from taskspec.training.held_out import score_batch
 from taskspec.training.losses import acceptance
+from taskspec.training.packing import answer_tokens, plan_batches
 
 TRAINER = TrainerConfig(
     accelerator="cpu", devices="1", precision="32-true", val_check_interval=0.25
@@ -102,6 +103,13 @@ def test_scoring_does_not_change_what_is_learnt(tmp_path: Path) -> None:
     assert same(scored, plain) and not report.held_out
 
 
+def tokens_of(batches: int) -> int:
+    """Answer tokens of the first batches of a training."""
+    answers = toy_answers()[2:]
+    plan = plan_batches(answers, CONFIG.batch_tokens, TOKENS, seed=1)[:batches]
+    return sum(answer_tokens(answers, rows) for rows in plan)
+
+
 class Spoils(KD):
     """Learns for a while, then unlearns."""
 
@@ -116,7 +124,8 @@ class Spoils(KD):
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     config = replace(CONFIG, early_stopping=1, trainer=replace(TRAINER, val_check_interval=0.1))
     aligner = Spoils()
-    draft, _ = train(tmp_path, aligner, config)
+    draft, report = train(tmp_path, aligner, config)
+    assert report.tokens == tokens_of(aligner.batches) < TOKENS
     alphas = curve(tmp_path, "val_alpha")
     assert alphas.index(max(alphas)) == len(alphas) - 2, "it ends at the first that is worse"
     made = make_packed_batch([[each] for each in toy_answers()[:2]], toy_target().head)
@@ -143,14 +152,14 @@ class CutOff(KD):
 
 
 def test_sigterm_saves_after_the_batch_and_nothing_is_done_twice(tmp_path: Path) -> None:
-    whole, _ = train(tmp_path / "whole")
+    whole, report = train(tmp_path / "whole")
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Terminated, match="saved"):
         train(tmp_path / "cut", CutOff(7, by_signal=True))
     assert signal.getsignal(signal.SIGTERM) is handler
     rest = CutOff(10**6, by_signal=True)
-    continued, _ = train(tmp_path / "cut", rest)
-    assert same(continued, whole)
+    continued, report_of_both = train(tmp_path / "cut", rest)
+    assert same(continued, whole) and report_of_both.tokens == report.tokens
     assert rest.batches == len(curve(tmp_path / "whole", "loss")) - 7
 
 

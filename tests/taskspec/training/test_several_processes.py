@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,11 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from taskspec_aligners.kd import KD
 from torch import Tensor
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
 from taskspec.pipeline.search_record import load_search
+from taskspec.recipe.alignment import AlignConfig, TrainerConfig
+from taskspec.testing.toy_draft import toy_answers, toy_draft
+from taskspec.testing.toy_target import toy_target
+from taskspec.training.fit import fit
+from taskspec.training.packing import answer_tokens, plan_batches
 
 TRAIN = Path(__file__).with_name("train_toy.py")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -73,6 +80,32 @@ def test_processes_that_were_killed_go_on_as_if_they_had_not_been(
     torch.testing.assert_close(
         weights(tmp_path / "cut"), weights(tmp_path / "whole"), rtol=0, atol=0
     )
+
+
+def test_what_both_processes_did_until_an_early_end_is_counted(tmp_path: Path) -> None:
+    trainer = TrainerConfig(
+        accelerator="cpu", devices="2", precision="32-true", val_check_interval=0.25
+    )
+    config = AlignConfig(batch_tokens=48, early_stopping=1, trainer=trainer)
+    answers = toy_answers()
+    plan = plan_batches(answers, 48, 600, seed=0)
+    each = math.ceil(len(plan) / 2)
+    # Nothing is learnt at this rate, so that the second of four scorings is no better.
+    report = fit(
+        toy_draft(),
+        KD(),
+        answers,
+        toy_target(),
+        config,
+        tokens=600,
+        learning_rate=1e-30,
+        seed=0,
+        folder=tmp_path,
+        held_out=answers[:2],
+    )
+    done = plan[: 2 * 2 * int(each * 0.25)]
+    assert len(done) < len(plan)
+    assert report.tokens == sum(answer_tokens(answers, rows) for rows in done)
 
 
 def finished(folder: Path) -> None:

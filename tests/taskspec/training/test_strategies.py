@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from taskspec.errors import ModelError
-from taskspec.recipe.alignment import TrainerConfig
+from taskspec.recipe.alignment import AlignConfig, TrainerConfig
 from taskspec.training.processes import Process, this_process
 from taskspec.training.strategies import check_launch, choose_strategy, device_count
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "RANK": "3", "LOCAL_RANK": "1", "GROUP_RANK": "1"}
+
+
+def launch(loggers: Sequence[str] = ("csv",), **settings: Any) -> None:
+    """Check a launch by these trainer settings."""
+    trainer = TrainerConfig(**{"accelerator": "cpu", **settings})
+    check_launch(AlignConfig(loggers=list(loggers), trainer=trainer))
 
 
 @pytest.fixture(params=[1, 4])
@@ -68,22 +79,74 @@ def test_devices_may_follow_the_processes(world: int) -> None:
     ],
 )
 def test_processes_that_nobody_started_are_asked_for(
-    settings: dict[str, object], message: str
+    settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        check_launch(TrainerConfig(**settings))  # type: ignore[arg-type]
+        launch(**settings)
 
 
 def test_other_processes_than_the_recipe_says_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**TORCHRUN, "WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
-    check_launch(TrainerConfig(devices="2", num_nodes=2))
-    check_launch(TrainerConfig(strategy="fsdp"))
+    launch(devices="2", num_nodes=2)
+    launch(strategy="fsdp")
     with pytest.raises(ModelError, match=r"4 processes were started, but .* is 8"):
-        check_launch(TrainerConfig(devices="8"))
+        launch(devices="8")
 
 
 @pytest.mark.parametrize("devices", ["1", "4", "auto"])
 def test_what_one_process_can_do_needs_no_launcher(devices: str) -> None:
-    check_launch(TrainerConfig(devices=devices))
-    check_launch(TrainerConfig(devices="1", strategy="fsdp"))
+    launch(devices=devices)
+    launch(devices="1", strategy="fsdp")
+
+
+@pytest.fixture
+def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A machine with so many CUDA devices."""
+    count: int = request.param
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    return count
+
+
+@pytest.mark.parametrize("gpus", [0], indirect=True)
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps", "tpu"])
+def test_an_accelerator_that_is_not_there_is_refused(gpus: int, accelerator: str) -> None:
+    with pytest.raises(ModelError, match=f"accelerator {accelerator}: this machine has none"):
+        launch(accelerator=accelerator)
+    launch(accelerator="auto", devices="4")
+
+
+@pytest.mark.parametrize("gpus", [2], indirect=True)
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "auto"])
+def test_more_devices_than_there_are_are_refused(gpus: int, accelerator: str) -> None:
+    for devices in ("1", "2", "auto"):
+        launch(accelerator=accelerator, devices=devices)
+    with pytest.raises(ModelError, match="on 8 devices of this machine, of which torch sees 2"):
+        launch(accelerator=accelerator, devices="8")
+
+
+@pytest.mark.parametrize("gpus", [2], indirect=True)
+def test_more_processes_than_devices_are_refused(
+    gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**TORCHRUN, "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    launch(accelerator="gpu", num_nodes=4)
+    with pytest.raises(ModelError, match="start no more processes"):
+        launch(accelerator="gpu", num_nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "message"),
+    [
+        ("wandb", {"loggers": ["csv", "wandb"]}, r"pip install 'taskspec-decoding\[wandb\]'"),
+        ("transformer_engine", {"precision": "transformer-engine"}, "pip install transformer-eng"),
+    ],
+)
+def test_packages_are_looked_up_before_they_are_needed(
+    module: str, settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModelError, match=message):
+        launch(**settings)
