@@ -38,16 +38,17 @@ def calibrate(
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle, write_tasks
     from taskspec.serving.calibration import calibrate as calibrated
+    from taskspec.serving.seen import load_seen
 
-    loaded = load_bundle(bundle, default_registry())
-    prompt = held_out_prompts(loaded, corpus, 1, _TOKENS, seed=0)[0]
+    console, loaded = Console(), load_bundle(bundle, default_registry())
+    seen = load_seen(bundle)
+    prompt = held_out_prompts(loaded, seen, corpus, 1, _TOKENS, 0, console)[0]
     found = calibrated(loaded, Request(prompt.id, prompt.ids, _TOKENS, ignore_eos=True))
     table = Table("task", "draft", "length before", "length here", "predicted speed-up")
     for each in found:
         predicted = "-" if each.predicted is None else f"{each.predicted:.2f}x"
         lengths = [str(a.draft_length) for a in (each.before, each.after)]
         table.add_row(each.before.task, each.before.draft or "plain", *lengths, predicted)
-    console = Console()
     console.print(table)
     if not dry_run:
         write_tasks(bundle, [each.after for each in found])
