@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from taskspec.decoding.cost import (
     measure_target,
 )
 from taskspec.decoding.records import Request, first_tokens
+from taskspec.evaluation.dealing import deal
 from taskspec.evaluation.statistics import Interval, Speeds
 from taskspec.pipeline.choosing import Comparison, TimedDraft
 from taskspec.pipeline.collect import load_answers
@@ -103,8 +103,7 @@ class DraftBench:
         stored = load_answers(self.context.stage_folders["collect"])
         count = self.context.recipe.assign.prompts_per_task
         by_task = validation_by_task(self.context, tasks)
-        turns = zip_longest(*by_task.values())
-        mixed = [example for turn in turns for example in turn if example is not None]
+        mixed = deal(by_task.values())
         self.borrowing = frozenset(label for label, own in by_task.items() if not own)
         return {
             label: measuring_requests(self.context, stored, [e.id for e in (own or mixed)[:count]])
