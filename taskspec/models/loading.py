@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from taskspec.errors import ModelError
 from taskspec.models.catalog import CATALOG, suggest
 from taskspec.models.fetching import ensure_fetched
+from taskspec.models.heads import checked_head
 from taskspec.models.quiet import quiet_transformers
 
 _LAYER_KINDS = {"full_attention", "sliding_attention"}
@@ -95,7 +96,7 @@ class LanguageModel:
         if self.dtype == torch.float32:
             return self
         model = copy.deepcopy(self.model).float()
-        return replace(self, model=model, head=_checked_head(self.source, model))
+        return replace(self, model=model, head=checked_head(self.source, model))
 
     def chat_ids(self, messages: Sequence[ChatMessage], system: str | None) -> tuple[int, ...]:
         """Prompt ids of a conversation, up to where the answer begins.
@@ -211,7 +212,7 @@ def _load(source: str, dtype: torch.dtype, device: torch.device) -> LanguageMode
         source=source,
         fingerprint=model_fingerprint(source),
         eos_token_ids=_eos_token_ids(model, tokenizer),
-        head=_checked_head(source, model),
+        head=checked_head(source, model),
     )
 
 
@@ -312,46 +313,3 @@ def _end_of_turn(tokenizer: Any) -> set[int]:
         return set()
     after = tokenizer(text.rpartition(mark)[2], add_special_tokens=False)["input_ids"]
     return set(after[:1]) & set(tokenizer.all_special_ids)
-
-
-class _SoftCappedHead(nn.Module):
-    """An output head whose logits stay within a cap, as Gemma 2's do."""
-
-    def __init__(self, linear: nn.Linear, cap: float) -> None:
-        super().__init__()
-        self.linear, self.cap = linear, cap
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V] of states [..., H]."""
-        return torch.tanh(self.linear(hidden) / self.cap) * self.cap
-
-
-def _checked_head(source: str, model: Any) -> nn.Module:
-    """The model's output head, shown to give the model's own logits on a few tokens.
-
-    The two rows of tokens differ in the last one only, which earlier logits must not show.
-
-    Raises:
-        ModelError: When the model turns hidden states into logits in an unknown way, or sees
-            later tokens.
-    """
-    linear = model.get_output_embeddings()
-    cap = getattr(_text_config(model), "final_logit_softcapping", None)
-    head: nn.Module = linear if cap is None else _SoftCappedHead(linear, cap)
-    tokens = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device)
-    tokens = tokens % linear.weight.shape[0]
-    with torch.inference_mode():
-        ours = head(model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state)
-        theirs = model(input_ids=tokens, use_cache=False).logits
-    change = (theirs[0] - theirs[1]).float().abs().amax(-1)  # [4]
-    if change[:-1].max() > 0.01 * change[-1]:
-        raise ModelError(
-            f"{source} ({type(model).__name__}) sees later tokens, so it is no causal language "
-            "model; choose one"
-        )
-    if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
-        raise ModelError(
-            f"{source} ({type(model).__name__}) turns hidden states into logits in a way TaskSpec "
-            "does not know; please report the architecture"
-        )
-    return head

@@ -125,7 +125,7 @@ class Assign(Stage):
         )
         notes = [
             f"no validation prompts are of {chosen[label].task}; those of all tasks were measured"
-            for label in sorted(bench.borrowing)
+            for label in bench.borrowing
         ]
         return "; ".join([*(describe(assignment) for assignment in chosen), *notes])
 

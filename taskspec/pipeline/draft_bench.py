@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from taskspec.corpus.examples import Example
 from taskspec.decoding.cost import (
     AcceptanceCurve,
     TargetCost,
@@ -34,7 +35,7 @@ from taskspec.pipeline.entries import (
     pool_name,
     task_entries,
 )
-from taskspec.pipeline.partition import Tasks, load_tasks, validation_by_task
+from taskspec.pipeline.partition import load_tasks, validation_by_task
 from taskspec.pipeline.speed import acceptance_steps, decode_timed
 from taskspec.serving.calibration import measure_overhead
 from taskspec.serving.pool import DraftEntry, load_pool
@@ -81,7 +82,9 @@ class DraftBench:
         recipe = context.recipe
         tasks = load_tasks(context.stage_folders["partition"])
         self.longest = max(recipe.assign.draft_lengths)
-        self.prompts = self._validation_requests(tasks)
+        by_task = validation_by_task(context, tasks)
+        self.borrowing = [label for label, own in by_task.items() if not own]
+        self.prompts = self._validation_requests(by_task)
         entries = all_entries(context, len(tasks.names)) if entries is None else entries
         self.pool = load_pool(list(entries.values()), context.registry, context.target)
         self.engine = engine_for(context, self.pool)
@@ -95,16 +98,16 @@ class DraftBench:
         self.comparisons: list[Comparison] = []
         self.timed: list[list[TimedDraft]] = []
 
-    def _validation_requests(self, tasks: Tasks) -> dict[int, list[Request]]:
+    def _validation_requests(
+        self, by_task: Mapping[int, Sequence[Example]]
+    ) -> dict[int, list[Request]]:
         """Some validation prompts of every task; where it has none, of all tasks in turn.
 
         Never training prompts: a draft may have their very answers.
         """
         stored = load_answers(self.context.stage_folders["collect"])
         count = self.context.recipe.assign.prompts_per_task
-        by_task = validation_by_task(self.context, tasks)
         mixed = deal(by_task.values())
-        self.borrowing = frozenset(label for label, own in by_task.items() if not own)
         return {
             label: measuring_requests(self.context, stored, [e.id for e in (own or mixed)[:count]])
             for label, own in by_task.items()
