@@ -72,15 +72,13 @@ def decode(
     from taskspec.pipeline.progress import progress
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle
-    from taskspec.serving.seen import load_seen
 
     if out is not None:
         check_output(out)
     console = Console()
     sizes = _sizes(batches)
     loaded = load_bundle(bundle, default_registry())
-    seen = load_seen(bundle)
-    prompts = held_out_prompts(loaded, seen, corpus, count, tokens, seed, console)
+    prompts = held_out_prompts(loaded, bundle, corpus, count, tokens, seed, console)
     with tempfile.TemporaryDirectory() as scratch:
         others = other_engines(
             loaded, against, python or [], assistant, gguf, Path(scratch), console

@@ -38,11 +38,9 @@ def calibrate(
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle, write_tasks
     from taskspec.serving.calibration import calibrate as calibrated
-    from taskspec.serving.seen import load_seen
 
     console, loaded = Console(), load_bundle(bundle, default_registry())
-    seen = load_seen(bundle)
-    prompt = held_out_prompts(loaded, seen, corpus, 1, _TOKENS, 0, console)[0]
+    prompt = held_out_prompts(loaded, bundle, corpus, 1, _TOKENS, 0, console)[0]
     found = calibrated(loaded, Request(prompt.id, prompt.ids, _TOKENS, ignore_eos=True))
     table = Table("task", "draft", "length before", "length here", "predicted speed-up")
     for each in found:

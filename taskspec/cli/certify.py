@@ -62,7 +62,6 @@ def certify(
     from taskspec.files import check_output
     from taskspec.registry import default_registry
     from taskspec.serving.bundle import load_bundle
-    from taskspec.serving.seen import load_seen
 
     if out is not None:
         check_output(out)
@@ -78,8 +77,7 @@ def certify(
         )
     if not loaded.pool.entries:
         raise TaskSpecError(f"{bundle} decodes every task plainly: no draft could change anything")
-    seen = load_seen(bundle)
-    prompts = held_out_prompts(loaded, seen, corpus, count, tokens, seed, console)
+    prompts = held_out_prompts(loaded, bundle, corpus, count, tokens, seed, console)
     requests = [Request(each.id, each.ids, tokens) for each in prompts]
     certificate = _examine(loaded, registry, chosen, requests, plan, console)
     outcomes = _enumerated(chosen)

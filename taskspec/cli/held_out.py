@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from taskspec.evaluation.bench_ways import BenchPrompt
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 def held_out_prompts(
     bundle: Bundle,
-    seen: frozenset[str] | None,
+    folder: Path,
     corpus: str,
     count: int,
     tokens: int,
@@ -24,7 +26,7 @@ def held_out_prompts(
 
     Args:
         bundle: Says how prompts are put to its target.
-        seen: Keys of prompts that trained or chose its drafts; None when that is not known.
+        folder: Where it lies, and says which prompts trained or chose its drafts.
         corpus: As in recipes.
         count: Prompts wanted.
         tokens: Room that each leaves for its answer.
@@ -40,13 +42,13 @@ def held_out_prompts(
     from taskspec.evaluation.bench_ways import BenchPrompt, choose_prompts
     from taskspec.recipe.corpus_path import resolve_corpus
     from taskspec.recipe.schema import CorpusConfig
-    from taskspec.serving.seen import leave_out_seen
+    from taskspec.serving.seen import leave_out_seen, load_seen
 
     examples = read_examples(resolve_corpus(corpus, None))
     held_out = [
         e for e in split_examples(examples, CorpusConfig(corpus), seed) if e.split == "test"
     ]
-    fresh, notes = leave_out_seen(held_out, seen)
+    fresh, notes = leave_out_seen(held_out, load_seen(folder))
     for note in notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if not fresh:

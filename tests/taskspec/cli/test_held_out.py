@@ -18,7 +18,7 @@ from taskspec.corpus.splits import split_examples
 from taskspec.errors import CorpusError
 from taskspec.models.loading import load_language_model
 from taskspec.recipe.schema import CorpusConfig
-from taskspec.serving.seen import prompt_keys
+from taskspec.serving.seen import prompt_keys, write_seen
 
 Draw = Callable[..., tuple[list[str], str]]
 
@@ -33,14 +33,18 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def draw(corpus: Path, tiny_llama_folder: Path) -> Draw:
+def draw(corpus: Path, tiny_llama_folder: Path, tmp_path: Path) -> Draw:
     """A function that draws held-out prompts; their ids, and what it said."""
     target = load_language_model(str(tiny_llama_folder), device="cpu")
     bundle: Any = SimpleNamespace(target=target, manifest=SimpleNamespace(system=None))
 
     def draw(seen: frozenset[str] | None, seed: int = 0) -> tuple[list[str], str]:
+        folder = tmp_path / f"bundle-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        if seen is not None:
+            write_seen(folder, seen)
         console = Console(file=io.StringIO(), width=200)
-        found = held_out_prompts(bundle, seen, str(corpus), 200, 8, seed, console)
+        found = held_out_prompts(bundle, folder, str(corpus), 200, 8, seed, console)
         assert isinstance(console.file, io.StringIO)
         return [each.id for each in found], console.file.getvalue()
 
