@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from taskspec.decoding.at_once import DraftsAtOnce
 from taskspec.decoding.cached_model import CachedModel
-from taskspec.decoding.sampling import probabilities_per_row, sample
 from taskspec.decoding.writing import write_texts
 from taskspec.errors import ModelError
 from taskspec.interfaces import (
     DraftCorpus,
-    Proposal,
     Sampling,
     Target,
     TeacherSignal,
@@ -33,19 +29,12 @@ from taskspec.models.cutting import (
     save_cut_model,
 )
 from taskspec.models.loading import load_language_model, load_tokenizer
-from taskspec.models.quiet import quiet_transformers
 from taskspec.models.tokenizers import check_same_tokenizer
 from taskspec.training.attention import final_states
-from taskspec_drafters.confidence import Confidence, check_stop_below
-from taskspec_drafters.draft_text import DraftText
+from taskspec_drafters.adapted import DraftsByAdapter
+from taskspec_drafters.confidence import check_stop_below
 from taskspec_drafters.modes import evaluating
-from taskspec_drafters.task_vocabulary import (
-    NarrowedByTask,
-    columns_in,
-    load_vocabulary,
-    narrow_head,
-    spread,
-)
+from taskspec_drafters.text_rows import TextRows
 
 _LEAST_WINDOW = 32
 
@@ -90,15 +79,7 @@ class CausalLMOptions:
         check_stop_below(self.stop_below)
 
 
-@dataclass(frozen=True)
-class _Adapted:
-    """A copy of the draft with an adapter merged into it, and the ids of its head's rows."""
-
-    module: nn.Module
-    vocabulary: Tensor | None
-
-
-class CausalLM(NarrowedByTask):
+class CausalLM(DraftsByAdapter):
     """A small language model with a KV cache of its own; adapters are merged copies of its layers.
 
     Autoregressive drafting as in Leviathan et al. 2023 (arXiv 2211.17192, algorithm 1). An output
@@ -114,12 +95,7 @@ class CausalLM(NarrowedByTask):
         model: nn.Module | None = None,
         vocabulary: Tensor | None = None,
     ) -> None:
-        super().__init__(options, vocabulary)
-        self._module = model
-        self._adapted: dict[str, _Adapted] = {}
-        self._running: dict[str | None, CachedModel] = {}
-        self._drafting: dict[str | None, DraftsAtOnce] = {}
-        self._rows: dict[int, DraftText] = {}
+        super().__init__(options, model, vocabulary)
 
     @classmethod
     def check(cls, target: Target, options: CausalLMOptions) -> None:
@@ -188,48 +164,14 @@ class CausalLM(NarrowedByTask):
         save_cut_model(self.module, self._vocabulary, folder)
 
     @property
-    def module(self) -> nn.Module:
-        """The draft model."""
-        assert self._module is not None, "build or load the drafter first"
-        return self._module
-
-    @module.setter
-    def module(self, module: nn.Module) -> None:
-        self._module = module
-        self._running.clear()
-        self._drafting.clear()
-
-    @property
     def needs_recovery(self) -> bool:
         """True when cut from the target: the layers have never seen each other."""
         options: CausalLMOptions = self.options
         return options.model is None
 
-    def add_adapter(self, name: str, folder: Path) -> None:
-        """Load a PEFT adapter, merged into a copy that shares the embeddings."""
-        from peft import PeftModel
-
-        untyped: Any = self.module
-        embeddings = untyped.get_input_embeddings()
-        base = copy.deepcopy(self.module, memo={id(embeddings): embeddings})
-        own = load_vocabulary(folder)
-        if own is not None:
-            narrow_head(base, self._vocabulary, own)
-        with quiet_transformers():
-            merged = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
-        self._adapted[name] = _Adapted(merged, self._vocabulary if own is None else own)
-        self._running.pop(name, None)
-        self._drafting.pop(name, None)
-
     def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """Final states [M, D] at the trained positions; the teacher's are not used."""
         return final_states(self._unwrapped(), batch)[batch.trained]
-
-    @property
-    def training_head(self) -> nn.Module:
-        """The output head."""
-        head: nn.Module = self._unwrapped().get_output_embeddings()
-        return head
 
     def sample(
         self,
@@ -248,166 +190,11 @@ class CausalLM(NarrowedByTask):
                 running, self._vocabulary, prompts, counts, sampling, generator, end_tokens
             )
 
-    def _unwrapped(self) -> Any:
-        """The transformers model, within which peft puts its adapters."""
-        module: Any = self.module
-        return module.get_base_model() if hasattr(module, "get_base_model") else module
-
-    def start(
-        self,
-        row: int,
-        prompt: Sequence[int],
-        sampling: Sampling,
-        hidden: Tensor | None = None,
-        adapter: str | None = None,
-    ) -> None:
-        """Run the prompt, as much of it as the window holds, all but its last token."""
-        text = self._rows[row] = DraftText(list(prompt), sampling, adapter, len(prompt))
-        text.slide(1, self._window)
-        self._read(row)
-
-    def _read(self, row: int) -> None:
-        """Read a row's text anew, all but its last token."""
-        text = self._rows[row]
-        model = self._model(text.adapter)
-        model.rollback(row, 0)
-        if text.tokens[:-1]:
-            model.forward([row], torch.tensor([text.tokens[:-1]], device=model.device))
-
-    @property
-    def _window(self) -> int:
-        """Tokens that the draft reads at most."""
+    def _work(self, module: Any, vocabulary: Tensor | None) -> TextRows:
         options: CausalLMOptions = self.options
-        made_for: int = _text_config(self._unwrapped()).max_position_embeddings
-        return min(options.window or made_for, made_for)
-
-    @torch.inference_mode()
-    def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
-        """Draft up to k[b] tokens for each row, one forward pass per token."""
-        greedy = all(self._rows[row].sampling.greedy for row in rows)
-        for row, count in zip(rows, k, strict=True):
-            # Where k more tokens do not fit, a row goes on from the newest half of its window.
-            if self._rows[row].slide(count, self._window):
-                self._read(row)
-        lengths, tokens = list(k), torch.zeros(len(rows), max(k), dtype=torch.int64)
-        probs: Tensor | None = None
-        confidence = Confidence(len(rows), self.options.stop_below)
-        for adapter in dict.fromkeys(self._rows[row].adapter for row in rows):
-            model, vocabulary = self._model(adapter), self._vocabulary_of(adapter)
-            mine = [index for index, row in enumerate(rows) if self._rows[row].adapter == adapter]
-            if greedy and adapter in self._drafting:
-                self._draft_at_once(adapter, rows, mine, lengths, tokens)
-                continue
-            for place in range(max(k)):
-                active = [index for index in mine if lengths[index] > place]
-                if not active:
-                    break
-                logits, q = self._next_logits(model, [rows[index] for index in active]), None
-                if not greedy:
-                    samplings = [self._rows[rows[index]].sampling for index in active]
-                    q = probabilities_per_row(logits[:, None], samplings)[:, 0]
-                going = confidence.lasting(active, q, logits)
-                for index in set(active) - {active[each] for each in going}:
-                    lengths[index] = place
-                active, logits = [active[each] for each in going], logits[going]
-                if q is None:
-                    choice = logits.argmax(-1)
-                else:
-                    q = q[going]
-                    choice = sample(q, noise[active, place].to(q.device))
-                    if vocabulary is not None and vocabulary is not self._vocabulary:
-                        q = spread(q, columns_in(self._vocabulary, vocabulary), self._columns)
-                    if probs is None:
-                        probs = q.new_zeros(len(rows), max(k), self._columns)
-                    probs[active, place] = q
-                if vocabulary is not None:
-                    choice = vocabulary.to(choice.device)[choice]
-                for index, token in zip(active, choice.tolist(), strict=True):
-                    self._rows[rows[index]].tokens.append(token)
-                    tokens[index, place] = token
-        return Proposal(tokens, torch.tensor(lengths), probs, self._vocabulary)
-
-    def _draft_at_once(
-        self,
-        adapter: str | None,
-        rows: Sequence[int],
-        mine: Sequence[int],
-        lengths: list[int],
-        tokens: Tensor,
-    ) -> None:
-        """Draft rows' most likely tokens in one call, into tokens [B, K] and lengths."""
-        mine = [index for index in mine if lengths[index]]
-        if not mine:
-            return
-        model, numbers = self._model(adapter), [rows[index] for index in mine]
-        missing, counts = self._missing(model, numbers)
-        drafted = self._drafting[adapter].run(
-            numbers,
-            model.embed(missing),
-            counts,
-            max(lengths[index] for index in mine),
-            self.options.stop_below,
-        )
-        made = drafted.tokens.shape[1]
-        for index, own, kept in zip(mine, drafted.tokens.tolist(), drafted.counts, strict=True):
-            row, count = rows[index], min(kept, lengths[index])
-            lengths[index] = count
-            tokens[index, :count] = torch.tensor(own[:count], dtype=torch.int64)
-            self._rows[row].tokens += own[:count]
-            model.rollback(row, model.length(row) - max(0, made - 1 - count))
-
-    def _next_logits(self, model: CachedModel, rows: Sequence[int]) -> Tensor:
-        """Feed each row the tokens its cache lacks; logits [B, Vd] of what comes next."""
-        missing, counts = self._missing(model, rows)
-        hidden = model.forward(rows, missing, counts)
-        last = hidden[torch.arange(len(rows)), torch.tensor(counts) - 1]
-        return model.head(last)
-
-    def _missing(self, model: CachedModel, rows: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Tokens that the rows' caches lack, int64 [B, T], padded, and how many are real."""
-        missing = [self._rows[row].tokens[model.length(row) :] for row in rows]
-        counts = [len(each) for each in missing]
-        padded = [each + [0] * (max(counts) - len(each)) for each in missing]
-        return torch.tensor(padded, device=model.device), counts
-
-    def commit(
-        self, rows: Sequence[int], tokens: Tensor, counts: Tensor, hidden: Tensor | None = None
-    ) -> None:
-        """Keep what agrees with the emitted tokens, drop the rest from text and cache."""
-        for row, emitted, count in zip(rows, tokens.tolist(), counts.tolist(), strict=True):
-            text = self._rows[row]
-            stands = text.settle(emitted[:count])
-            model = self._model(text.adapter)
-            # The newest token is left to feed, also where it was drafted just so.
-            model.rollback(row, min(model.length(row), stands, len(text.tokens) - 1))
-
-    def stop(self, row: int) -> None:
-        """Forget the row."""
-        text = self._rows.pop(row, None)
-        if text is not None:
-            self._model(text.adapter).rollback(row, 0)
-
-    def _model(self, adapter: str | None) -> CachedModel:
-        """The running model of an adapter, made on first use."""
-        if adapter not in self._running:
-            module: Any = self.module if adapter is None else self._adapted[adapter].module
-            made = self._running[adapter] = CachedModel(
-                module, module.get_output_embeddings(), int8=self.options.int8
-            )
-            drafting = made.greedy_drafting(self._vocabulary_of(adapter))
-            if drafting is not None:
-                self._drafting[adapter] = drafting
-        return self._running[adapter]
-
-    def _vocabulary_of(self, adapter: str | None) -> Tensor | None:
-        """Target ids of the rows of the head that drafts with an adapter."""
-        return self._vocabulary if adapter is None else self._adapted[adapter].vocabulary
-
-    @property
-    def _columns(self) -> int:
-        """Vd: columns of a proposal's distributions."""
-        count: int = self._unwrapped().get_output_embeddings().out_features
-        return count
+        made_for: int = _text_config(module).max_position_embeddings
+        window = min(options.window or made_for, made_for)
+        return TextRows(module, vocabulary, window, options.int8, options.stop_below)
 
 
 def _layer_count(model: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from taskspec.errors import DecodingError
 from taskspec.interfaces import (
     DraftCorpus,
-    Proposal,
     Sampling,
     Target,
     TeacherSignal,
@@ -22,7 +19,7 @@ from taskspec.interfaces import (
     option,
 )
 from taskspec.models.cutting import choose_vocabulary
-from taskspec.models.quiet import quiet_transformers
+from taskspec_drafters.adapted import DraftsByAdapter
 from taskspec_drafters.confidence import check_stop_below
 from taskspec_drafters.feature_model import (
     FeatureNetwork,
@@ -41,13 +38,6 @@ from taskspec_drafters.feature_training import (
     write_texts,
 )
 from taskspec_drafters.modes import evaluating
-from taskspec_drafters.task_vocabulary import (
-    NarrowedByTask,
-    columns_in,
-    load_vocabulary,
-    narrow_head,
-    spread,
-)
 
 
 @dataclass(frozen=True)
@@ -87,15 +77,7 @@ class FeatureOptions:
         check_stop_below(self.stop_below)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """How a request is served."""
-
-    sampling: Sampling
-    adapter: str | None
-
-
-class Feature(NarrowedByTask):
+class Feature(DraftsByAdapter):
     """One decoder layer that goes on from the target's final hidden states.
 
     EAGLE (arXiv 2401.15077) as a chain: states are predicted, the target's own output head reads
@@ -116,12 +98,8 @@ class Feature(NarrowedByTask):
         vocabulary: Tensor | None = None,
         reader: TargetReader | None = None,
     ) -> None:
-        super().__init__(options, vocabulary)
-        self._module = network
+        super().__init__(options, network, vocabulary)
         self._reader = reader
-        self._adapted: dict[str, tuple[FeatureNetwork, Tensor | None]] = {}
-        self._serving: dict[str | None, FeatureRows] = {}
-        self._rows: dict[int, _Row] = {}
 
     @classmethod
     def check(cls, target: Target, options: FeatureOptions) -> None:
@@ -177,32 +155,9 @@ class Feature(NarrowedByTask):
         save_network(self._unwrapped(), self._vocabulary, folder)
 
     @property
-    def module(self) -> nn.Module:
-        """The network."""
-        assert self._module is not None, "build or load the drafter first"
-        return self._module
-
-    @module.setter
-    def module(self, module: nn.Module) -> None:
-        self._module = module
-        self._serving.clear()
-
-    @property
     def needs_recovery(self) -> bool:
         """True: no layer of the target has predicted states before."""
         return True
-
-    def add_adapter(self, name: str, folder: Path) -> None:
-        """Load a PEFT adapter, merged into a copy of the network."""
-        from peft import PeftModel
-
-        base, own = copy.deepcopy(self._unwrapped()), load_vocabulary(folder)
-        if own is not None:
-            narrow_head(base, self._vocabulary, own)
-        with quiet_transformers():
-            merged = PeftModel.from_pretrained(base, folder).merge_and_unload().eval()
-        self._adapted[name] = merged, self._vocabulary if own is None else own
-        self._serving.pop(name, None)
 
     def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """States [M, H] at the trained positions, each after a roll-out of random length.
@@ -219,11 +174,6 @@ class Feature(NarrowedByTask):
         made = torch.stack(self._rolled_out(batch, steps, noise, generator))  # [S, M, H]
         depths = choose_depths(batch, steps, generator)
         return made[depths - 1, torch.arange(len(depths))]
-
-    @property
-    def training_head(self) -> nn.Module:
-        """The target's output head, trimmed to the draft's vocabulary."""
-        return self._unwrapped().head
 
     def drafted_states(
         self, batch: TrainingBatch, teacher: TeacherSignal, steps: int
@@ -265,97 +215,9 @@ class Feature(NarrowedByTask):
                 ahead=self.options.rollout_steps,
             )
 
-    def _unwrapped(self) -> FeatureNetwork:
-        """The network, within which peft puts its adapters."""
-        module: Any = self.module
-        network: FeatureNetwork = (
-            module.get_base_model() if hasattr(module, "get_base_model") else module
-        )
-        return network
-
     def _target(self) -> TargetReader:
         assert self._reader is not None, "build or load the drafter first"
         return self._reader
 
-    def start(
-        self,
-        row: int,
-        prompt: Sequence[int],
-        sampling: Sampling,
-        hidden: Tensor | None = None,
-        adapter: str | None = None,
-    ) -> None:
-        """Run the prompt, all but its last token."""
-        self._running(adapter).start(row, prompt, _states(hidden))
-        self._rows[row] = _Row(sampling, adapter)
-
-    @torch.inference_mode()
-    def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
-        """Draft up to k[b] tokens for each row, one pass of the layer per token."""
-        served = [self._rows[row] for row in rows]
-        sampled = not all(row.sampling.greedy for row in served)
-        groups: dict[str | None, list[int]] = {}
-        for index, row in enumerate(served):
-            groups.setdefault(row.adapter, []).append(index)
-        tokens: Tensor | None = None
-        probs: Tensor | None = None
-        lengths = torch.zeros(len(rows), dtype=torch.int64)
-        for adapter, mine in groups.items():
-            drafted, own, q = self._running(adapter).draft(
-                [rows[index] for index in mine],
-                [k[index] for index in mine],
-                [served[index].sampling for index in mine] if sampled else None,
-                noise[mine],
-            )
-            if tokens is None:
-                tokens = drafted.new_zeros(len(rows), max(k))
-            tokens[mine, : drafted.shape[1]] = drafted
-            lengths[mine] = torch.tensor(own)
-            if q is not None:
-                vocabulary = self._vocabulary_of(adapter)
-                columns = self._unwrapped().head.out_features
-                if vocabulary is not None and vocabulary is not self._vocabulary:
-                    q = spread(q, columns_in(self._vocabulary, vocabulary), columns)
-                if probs is None:
-                    probs = q.new_zeros(len(rows), max(k), columns)
-                probs[mine, : q.shape[1]] = q
-        assert tokens is not None, "a proposal is asked for at least one row"
-        return Proposal(tokens, lengths, probs, self._vocabulary)
-
-    def commit(
-        self, rows: Sequence[int], tokens: Tensor, counts: Tensor, hidden: Tensor | None = None
-    ) -> None:
-        """Drop all that was drafted; take in the emitted tokens and the target's states."""
-        given = _states(hidden)
-        emitted = zip(rows, tokens.tolist(), counts.tolist(), given, strict=True)
-        for row, new, count, states in emitted:
-            running = self._running(self._rows[row].adapter)
-            running.commit(row, new[:count], states[:count])
-
-    def stop(self, row: int) -> None:
-        """Forget the row."""
-        state = self._rows.pop(row, None)
-        if state is not None:
-            self._running(state.adapter).stop(row)
-
-    def _running(self, adapter: str | None) -> FeatureRows:
-        """The rows of an adapter; its network is prepared for decoding on first use."""
-        if adapter not in self._serving:
-            network = self._unwrapped() if adapter is None else self._adapted[adapter][0]
-            self._serving[adapter] = FeatureRows(
-                network, self._vocabulary_of(adapter), self.options.int8, self.options.stop_below
-            )
-        return self._serving[adapter]
-
-    def _vocabulary_of(self, adapter: str | None) -> Tensor | None:
-        """Target ids of the rows of the head that drafts with an adapter."""
-        return self._vocabulary if adapter is None else self._adapted[adapter][1]
-
-
-def _states(hidden: Tensor | None) -> Tensor:
-    if hidden is None:
-        raise DecodingError(
-            "drafter 'feature' drafts from the target's hidden states, but was given none; "
-            "hand it those that `hidden_layers` names"
-        )
-    return hidden
+    def _work(self, module: Any, vocabulary: Tensor | None) -> FeatureRows:
+        return FeatureRows(module, vocabulary, self.options.int8, self.options.stop_below)
