@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from drafts import SAMPLED, check_same, noise, proposed, text
 from taskspec_aligners.lora_kd import LoraKD
 from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
 from taskspec_verifiers.greedy import Greedy
@@ -22,25 +23,10 @@ from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request
 from taskspec.decoding.sampling import probabilities, sample
 from taskspec.errors import ModelError
-from taskspec.interfaces import DraftCorpus, Proposal, Sampling
+from taskspec.interfaces import DraftCorpus, Sampling
 from taskspec.models.loading import LanguageModel, load_language_model
 
 NONE = DraftCorpus([], [])
-SAMPLED = Sampling(1.0)
-
-
-def text(length: int, first: int = 3) -> list[int]:
-    return [2 + (first + 11 * index * index) % 92 for index in range(length)]
-
-
-@pytest.fixture
-def target(tiny_folder: Path) -> LanguageModel:
-    return load_language_model(str(tiny_folder), device="cpu")
-
-
-@pytest.fixture
-def llama(tiny_llama_folder: Path) -> LanguageModel:
-    return load_language_model(str(tiny_llama_folder), device="cpu")
 
 
 def drafter_for(target: LanguageModel, layers: int = 3, vocabulary: int = 0) -> CausalLM:
@@ -73,24 +59,6 @@ def continuation(drafter: CausalLM, tokens: Sequence[int], count: int) -> list[i
     for _ in range(count):
         whole.append(target_id(drafter, next_logits(drafter, whole).argmax()))
     return whole[len(tokens) :]
-
-
-def noise(rows: int, k: int, seed: int = 0) -> Tensor:
-    return torch.rand(rows, k, generator=torch.Generator().manual_seed(seed))
-
-
-def proposed(proposal: Proposal, row: int = 0) -> list[int]:
-    return proposal.tokens[row, : int(proposal.lengths[row])].tolist()
-
-
-def check_same(one: Proposal, other: Proposal, rows: Sequence[int]) -> None:
-    """Row i of the first is row rows[i] of the other, tokens and distributions."""
-    assert one.probs is not None and other.probs is not None
-    for mine, theirs in enumerate(rows):
-        tokens = proposed(one, mine)
-        assert tokens and tokens == proposed(other, theirs)
-        ours, expected = one.probs[mine, : len(tokens)], other.probs[theirs, : len(tokens)]
-        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layers", [1, 3])
