@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
+from taskspec.corpus.answers import StoredAnswer
 from taskspec.corpus.examples import Example, Message
 from taskspec.corpus.readers import read_examples
 from taskspec.corpus.splits import check_left_out, split_examples
-from taskspec.decoding.engine import Engine
-from taskspec.decoding.records import Generation, Request
+from taskspec.decoding.records import Request
 from taskspec.errors import CorpusError, ModelError
 from taskspec.interfaces import Aligner, Drafter, Sampling, TrainableDrafter
-from taskspec.models.loading import model_fingerprint
+from taskspec.pipeline.answering import (
+    ANSWERS,
+    FREE,
+    answer_all,
+    answer_settings,
+    answers_before,
+    describe_asking,
+    target_settings,
+)
 from taskspec.pipeline.artifacts import read_json, write_json
-from taskspec.pipeline.asking import ask_all
 from taskspec.pipeline.context import RunContext, plain
-from taskspec.pipeline.progress import progress
 from taskspec.pipeline.stage import Stage
-from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
-from taskspec.recipe.schema import CollectConfig, CorpusConfig
-from taskspec.training.teacher import top_tokens
+from taskspec.recipe.schema import CorpusConfig
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-EXAMPLES, ANSWERS, FREE = "examples.json", "answers", "free"
-_SHARD_BATCHES = 4
-_ACCOUNTING = "accounting.json"
+EXAMPLES = "examples.json"
 
 
 class Collect(Stage):
@@ -43,7 +41,8 @@ class Collect(Stage):
     Besides the answers it keeps what `collect.signal` says of the target at every answer token:
     the final hidden state and log-normalizer, from which its whole distribution can be recomputed
     exactly, its likeliest tokens, or nothing. For drafts cut from the target it samples free
-    text: the target itself opens and continues a conversation, on nobody's prompts.
+    text: the target itself opens and continues a conversation, on nobody's prompts. What it said
+    under an earlier recipe of the run, to the same prompts, it is not asked again.
     """
 
     name = "collect"
@@ -52,11 +51,10 @@ class Collect(Stage):
         """Target, prompts and how they are answered."""
         recipe = context.recipe
         return {
-            "target": plain(recipe.target),
-            "weights": model_fingerprint(recipe.target.model),
+            "target": target_settings(context),
             "corpus": _corpus_settings(recipe.corpus),
             "content": corpus_digest(_corpus(context)),
-            "collect": _settings(recipe.collect),
+            "collect": answer_settings(recipe.collect),
             "seed": recipe.seed,
         }
 
@@ -67,12 +65,11 @@ class Collect(Stage):
         check_left_out(examples, recipe.corpus.leave_out)
         _check_drafts(context)
         requests = self._requests(context, examples)
-        answer = _ask if recipe.collect.endpoint.url else _answer
-        answers, shards = self.answered(context, folder)
-        known = {each.id for each in answers}
-        requests = [request for request in requests if request.id not in known]
-        answers = [*answers, *answer(context, folder, shards, requests, "answering prompts")]
-        free = answer(context, folder, FREE, self._free_requests(context), "sampling free text")
+        known = self.known(context, folder, ANSWERS, requests)
+        answers = answer_all(context, folder, ANSWERS, requests, known, "answering prompts")
+        wanted = self._free_requests(context)
+        begun = self.known(context, folder, FREE, wanted)
+        free = answer_all(context, folder, FREE, wanted, begun, "sampling free text")
         answered = {each.id for each in answers}
         examples = [each for each in examples if each.split == "test" or each.id in answered]
         write_json(folder / EXAMPLES, [_as_json(example) for example in examples])
@@ -82,12 +79,19 @@ class Collect(Stage):
             f"{counts['train']} training, {counts['validation']} validation, {counts['test']} "
             f"held-out prompts; {tokens:,} answer tokens, "
             f"{sum(len(text.answer_ids) for text in free):,} tokens of free text"
-            f"{_asked(folder)}"
+            f"{describe_asking(folder)}"
+            + (f"; {len(known)} prompts were answered before" if known else "")
         )
 
-    def answered(self, context: RunContext, folder: Path) -> tuple[list[StoredAnswer], str]:
-        """Answers that are there before the target is asked, and how to call files of others."""
-        return [], ANSWERS
+    def known(
+        self, context: RunContext, folder: Path, name: str, requests: Sequence[Request]
+    ) -> list[StoredAnswer]:
+        """Answers (or `free` text) that are there before the target is asked.
+
+        They are of what the stage made of another recipe: with fewer prompts, say.
+        """
+        earlier = context.stage_folders[self.name]
+        return answers_before(context, earlier, folder, name, requests)
 
     def _requests(self, context: RunContext, examples: Sequence[Example]) -> list[Request]:
         """Requests for training and validation prompts, shortest first within each shard's reach.
@@ -140,17 +144,6 @@ def _corpus_settings(config: CorpusConfig) -> dict[str, Any]:
     return settings
 
 
-def _settings(config: CollectConfig) -> dict[str, Any]:
-    """What the answers depend on; who gave them, not how hard it was asked.
-
-    Prompts that are too long are refused, and so change no answer.
-    """
-    settings: dict[str, Any] = plain(config)
-    del settings["endpoint"], settings["max_prompt_tokens"]
-    asked = {"endpoint": {"model": config.endpoint.model}} if config.endpoint.url else {}
-    return {**settings, **asked}
-
-
 def _check_drafts(context: RunContext) -> None:
     """Refuse drafts that do not fit the target now, not after minutes of answering."""
     for name, choice in context.recipe.draft.pool.items():
@@ -200,90 +193,6 @@ def _corpus(context: RunContext) -> Traversable:
 _SPLITS = ("train", "validation", "test")
 
 
-def _answer(
-    context: RunContext, folder: Path, name: str, requests: Sequence[Request], label: str
-) -> list[StoredAnswer]:
-    """Decode requests shard by shard; shards that an interrupted attempt wrote are kept."""
-    batch = context.recipe.collect.batch_size
-    size = batch * _SHARD_BATCHES
-    shards = [requests[start : start + size] for start in range(0, len(requests), size)]
-    answers: list[StoredAnswer] = []
-    engine: Engine | None = None
-    finished = [path for i in range(len(shards)) if (path := _shard(folder, name, i)).exists()]
-    done = min(len(requests), len(finished) * size)
-    with progress(context.console, label, len(requests), done) as advance:
-        for index, shard in enumerate(shards):
-            path = _shard(folder, name, index)
-            if not path.exists():
-                # Kept from shard to shard: it has packed weights, a cache and, on a GPU, captures.
-                engine = engine or _engine(context, greedy=shard[0].sampling.greedy)
-                generations = engine.generate(shard, batch, on_finish=lambda _: advance(1))
-                pairs = zip(shard, generations, strict=True)
-                write_answers(path, [_store(context, *pair) for pair in pairs])
-            answers.extend(read_answers(path))
-    return answers
-
-
-def _ask(
-    context: RunContext, folder: Path, name: str, requests: Sequence[Request], label: str
-) -> list[StoredAnswer]:
-    """Have the recipe's endpoint answer; writes shards and what became of every request."""
-    accounted, journal = folder / f"{name}-{_ACCOUNTING}", folder / f"{name}.jsonl"
-    if accounted.exists():
-        journal.unlink(missing_ok=True)
-        return list(load_answers(folder, name).values())
-    endpoint = context.recipe.collect.endpoint
-    model = endpoint.model or context.recipe.target.model
-    with progress(context.console, label, len(requests)) as advance:
-        answers, accounting = ask_all(context.target, model, endpoint, requests, journal, advance)
-    size = context.recipe.collect.batch_size * _SHARD_BATCHES
-    for index, start in enumerate(range(0, len(answers), size)):
-        write_answers(_shard(folder, name, index), answers[start : start + size])
-    write_json(accounted, asdict(accounting))
-    journal.unlink()
-    return answers
-
-
-def _asked(folder: Path) -> str:
-    """What to say of the prompts that an endpoint was to answer; nothing when it was not asked."""
-    path = folder / f"answers-{_ACCOUNTING}"
-    if not path.exists():
-        return ""
-    value = read_json(path)
-    return (
-        f"; the server answered {value['success']} of {value['input']} prompts, "
-        f"{value['error']} failed, {value['skipped']} not asked"
-    )
-
-
-def _shard(folder: Path, name: str, index: int) -> Path:
-    return folder / f"{name}-{index:04d}.safetensors"
-
-
-def _engine(context: RunContext, greedy: bool) -> Engine:
-    """Decodes plainly, and keeps the target's states where the recipe wants them."""
-    keep = context.recipe.collect.signal != "none"
-    return Engine(context.target, plain_verifier(context.registry, greedy), keep_hidden=keep)
-
-
-def _store(context: RunContext, request: Request, generation: Generation) -> StoredAnswer:
-    config, target = context.recipe.collect, context.target
-    answer = StoredAnswer(
-        id=request.id,
-        prompt_ids=request.prompt,
-        answer_ids=generation.tokens,
-        finished=generation.finish == "eos",
-        hidden=generation.hidden,
-        log_normalizer=generation.log_normalizer,
-    )
-    if config.signal != "top-k":
-        return answer
-    assert answer.hidden is not None and answer.log_normalizer is not None
-    hidden, normalizer = answer.hidden.to(target.device), answer.log_normalizer.to(target.device)
-    top = top_tokens(hidden, normalizer, target.head, config.top_k).to(torch.device("cpu"))
-    return replace(answer, hidden=None, log_normalizer=None, top=top)
-
-
 def _as_json(example: Example) -> dict[str, Any]:
     return {
         "id": example.id,
@@ -304,12 +213,3 @@ def load_examples(folder: Path) -> list[Example]:
         )
         for row in read_json(folder / EXAMPLES)
     ]
-
-
-def load_answers(folder: Path, name: str = ANSWERS) -> dict[str, StoredAnswer]:
-    """Stored answers (or `free` text) by prompt id, from the stage's folder."""
-    return {
-        answer.id: answer
-        for path in sorted(folder.glob(f"{name}-*.safetensors"))
-        for answer in read_answers(path)
-    }

@@ -10,8 +10,8 @@ from typing import Any
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.errors import CorpusError
 from taskspec.interfaces import DraftCorpus, Drafter, TrainableDrafter
+from taskspec.pipeline.answering import FREE, load_answers
 from taskspec.pipeline.artifacts import digest, results_of
-from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import load_tasks
@@ -67,7 +67,8 @@ class Draft(Stage):
         drafter = build_draft(context, name, answers)
         line = f"{name}: {drafter.name}"
         if isinstance(drafter, TrainableDrafter) and drafter.needs_recovery:
-            free = list(load_answers(context.stage_folders["collect"], "free").values())
+            texts = load_answers(context.stage_folders["collect"], FREE)
+            free = [texts[number] for number in sorted(texts)]
             if not free:
                 raise CorpusError(
                     f"draft '{name}' is cut from the target and must be recovered on free text, "

@@ -23,8 +23,8 @@ from taskspec.decoding.cost import (
 from taskspec.decoding.records import Request, first_tokens
 from taskspec.evaluation.dealing import deal
 from taskspec.evaluation.statistics import Interval, Speeds
+from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.choosing import Comparison, TimedDraft
-from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.entries import (
     all_entries,

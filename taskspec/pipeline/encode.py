@@ -13,7 +13,8 @@ from taskspec.corpus.cleaning import clean_text
 from taskspec.corpus.examples import Example
 from taskspec.corpus.splits import check_left_out, known_prompts
 from taskspec.interfaces import Encoder
-from taskspec.pipeline.collect import load_answers, load_examples
+from taskspec.pipeline.answering import load_answers
+from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.plugins import make_plugin

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from taskspec.corpus.answers import StoredAnswer
+from taskspec.decoding.records import Request
 from taskspec.pipeline.align import Align
 from taskspec.pipeline.alignment_jobs import Job, task_key
+from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.assign import (
     ASSIGNMENT,
@@ -19,7 +22,7 @@ from taskspec.pipeline.assign import (
     load_assignment,
 )
 from taskspec.pipeline.choosing import within_memory
-from taskspec.pipeline.collect import ANSWERS, FREE, Collect, load_answers
+from taskspec.pipeline.collect import Collect
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.draft import Draft
 from taskspec.pipeline.draft_bench import DraftBench
@@ -35,20 +38,17 @@ class ExtendedCollect(Collect):
         """Those of the stage, and what is taken over."""
         return {**super().settings(context), "extends": kept_results(context, self.name)}
 
-    def answered(self, context: RunContext, folder: Path) -> tuple[list[StoredAnswer], str]:
-        """The extended run's answers; files of new ones are called otherwise than its."""
+    def known(
+        self, context: RunContext, folder: Path, name: str, requests: Sequence[Request]
+    ) -> list[StoredAnswer]:
+        """All that the extended run has."""
         run = kept_run(context)
 
-        def wanted(name: str) -> bool:
-            return name.startswith(f"{FREE}-") or _is_shard(name)
+        def wanted(file: str) -> bool:
+            return file.startswith(f"{name}-") and file.endswith(".safetensors")
 
         copy_kept(run, self.name, folder, wanted)
-        known = load_answers(run.stages[self.name])
-        return list(known.values()), f"{ANSWERS}-after-{len(known)}"
-
-
-def _is_shard(name: str) -> bool:
-    return name.startswith(f"{ANSWERS}-") and name.endswith(".safetensors")
+        return list(load_answers(run.stages[self.name], name).values())
 
 
 class ExtendedDraft(Draft):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from taskspec.corpus.examples import Example
 from taskspec.decoding.cost import acceptance_curve
 from taskspec.decoding.records import Request, StepRecord
+from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.assign import load_costs
-from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.entries import all_entries, engine_for, measuring_requests
 from taskspec.pipeline.partition import load_tasks

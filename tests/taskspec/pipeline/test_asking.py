@@ -11,8 +11,9 @@ import pytest
 
 from taskspec.decoding.records import Request
 from taskspec.errors import ModelError, PluginError, RecipeError
+from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.asking import ask_all
-from taskspec.pipeline.collect import load_answers, load_examples
+from taskspec.pipeline.collect import load_examples
 from taskspec.recipe.schema import EndpointConfig
 
 Run = Callable[..., Path]

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from taskspec.errors import CorpusError
+from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.assign import load_assignment, load_costs
-from taskspec.pipeline.collect import load_answers
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import load_tasks, shuffle_labels

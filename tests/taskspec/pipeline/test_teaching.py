@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from taskspec.errors import ModelError
 from taskspec.interfaces import TrainableDrafter
-from taskspec.pipeline.collect import load_answers
+from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.run import stages
 from taskspec.pipeline.runner import run_stages

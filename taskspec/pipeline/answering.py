@@ -1,0 +1,223 @@
+"""Requests answered by the target or a server: shard by shard, and none twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import Generation, Request
+from taskspec.errors import ArtifactError
+from taskspec.models.loading import model_fingerprint
+from taskspec.pipeline.artifacts import check_files, digest, read_done, read_json, write_json
+from taskspec.pipeline.asking import ask_all
+from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.progress import progress
+from taskspec.pipeline.verifiers import plain_verifier
+from taskspec.recipe.schema import CollectConfig
+from taskspec.training.teacher import top_tokens
+
+ANSWERS, FREE = "answers", "free"
+_SHARD_BATCHES = 4
+_ACCOUNTING, _ASKED = "accounting.json", "asked.json"
+
+
+def target_settings(context: RunContext) -> dict[str, Any]:
+    """The target as answers depend on it: what it is, not where it lies."""
+    settings: dict[str, Any] = plain(context.recipe.target)
+    del settings["model"]
+    return {**settings, "weights": model_fingerprint(context.recipe.target.model)}
+
+
+def answer_settings(config: CollectConfig) -> dict[str, Any]:
+    """What the answers depend on; who gave them, not how hard it was asked.
+
+    Prompts that are too long are refused, and so change no answer.
+    """
+    settings: dict[str, Any] = plain(config)
+    del settings["endpoint"], settings["max_prompt_tokens"]
+    asked = {"endpoint": {"model": config.endpoint.model}} if config.endpoint.url else {}
+    return {**settings, **asked}
+
+
+def answer_all(
+    context: RunContext,
+    folder: Path,
+    name: str,
+    requests: Sequence[Request],
+    known: Sequence[StoredAnswer],
+    label: str,
+) -> list[StoredAnswer]:
+    """Have the target, or the recipe's server, answer what is not known.
+
+    Args:
+        context: The run.
+        folder: Where shards of answers go; those that an interrupted attempt wrote are kept.
+        name: How they are called.
+        requests: What to answer.
+        known: Answers that are there.
+        label: What to call the work.
+    """
+    there = {each.id for each in known}
+    left = [request for request in requests if request.id not in there]
+    if not left:
+        return list(known)
+    shards = f"{name}-after-{len(known)}" if known else name
+    answer = _ask if context.recipe.collect.endpoint.url else _answer
+    return [*known, *answer(context, folder, shards, left, label)]
+
+
+def answers_before(
+    context: RunContext, earlier: Path, folder: Path, name: str, requests: Sequence[Request]
+) -> list[StoredAnswer]:
+    """Answers that the stage's earlier result has to requests, and notes what these depend on.
+
+    They are written to the folder first, so that an attempt that goes on has the same ones.
+
+    Args:
+        context: The run.
+        earlier: The stage's folder as an earlier recipe left it, if it did.
+        folder: Where the stage works.
+        name: `answers`, which are known by the prompt, or `free` text, by its number.
+        requests: What is to be answered.
+    """
+    keys = read_json(folder / _ASKED) if (folder / _ASKED).exists() else {}
+    kept = folder / f"{name}-before.safetensors"
+    if name not in keys:
+        key = _key(context, name)
+        known = _earlier(earlier, name, key)
+        found = [
+            replace(known[place], id=request.id)
+            for request in requests
+            if (place := _place(name, request.id, request.prompt)) in known
+        ]
+        if found:
+            write_answers(kept, found)
+        write_json(folder / _ASKED, {**keys, name: key})
+    return read_answers(kept) if kept.exists() else []
+
+
+def _key(context: RunContext, name: str) -> str:
+    """What answers depend on besides their prompts, and free text besides its number."""
+    settings = answer_settings(context.recipe.collect)
+    del settings["free_text_tokens"], settings["batch_size"]
+    seed = context.recipe.seed if name == FREE else None
+    return digest({"target": target_settings(context), "collect": settings, "seed": seed})
+
+
+def _place(name: str, number: str, prompt: tuple[int, ...]) -> Any:
+    return (number, prompt) if name == FREE else prompt
+
+
+def _earlier(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
+    """Answers of a finished stage by what they are known by; none when they depend on more."""
+    done = read_done(folder)
+    if done is None or _ASKED not in done.files:
+        return {}
+    try:
+        shards = [each for each in done.files if each.startswith(f"{name}-")]
+        check_files(folder, done, [_ASKED, *shards])
+        if read_json(folder / _ASKED).get(name) != key:
+            return {}
+        answers = load_answers(folder, name).values()
+    except ArtifactError:
+        return {}
+    return {_place(name, each.id, each.prompt_ids): each for each in answers}
+
+
+def _answer(
+    context: RunContext, folder: Path, name: str, requests: Sequence[Request], label: str
+) -> list[StoredAnswer]:
+    """Decode requests shard by shard; shards that an interrupted attempt wrote are kept."""
+    batch = context.recipe.collect.batch_size
+    size = batch * _SHARD_BATCHES
+    shards = [requests[start : start + size] for start in range(0, len(requests), size)]
+    answers: list[StoredAnswer] = []
+    engine: Engine | None = None
+    finished = [path for i in range(len(shards)) if (path := _shard(folder, name, i)).exists()]
+    done = min(len(requests), len(finished) * size)
+    with progress(context.console, label, len(requests), done) as advance:
+        for index, shard in enumerate(shards):
+            path = _shard(folder, name, index)
+            if not path.exists():
+                # Kept from shard to shard: it has packed weights, a cache and, on a GPU, captures.
+                engine = engine or _engine(context, greedy=shard[0].sampling.greedy)
+                generations = engine.generate(shard, batch, on_finish=lambda _: advance(1))
+                pairs = zip(shard, generations, strict=True)
+                write_answers(path, [_store(context, *pair) for pair in pairs])
+            answers.extend(read_answers(path))
+    return answers
+
+
+def _ask(
+    context: RunContext, folder: Path, name: str, requests: Sequence[Request], label: str
+) -> list[StoredAnswer]:
+    """Have the recipe's endpoint answer; writes shards and what became of every request."""
+    accounted, journal = folder / f"{name}-{_ACCOUNTING}", folder / f"{name}.jsonl"
+    if accounted.exists():
+        journal.unlink(missing_ok=True)
+        return list(load_answers(folder, name).values())
+    endpoint = context.recipe.collect.endpoint
+    model = endpoint.model or context.recipe.target.model
+    with progress(context.console, label, len(requests)) as advance:
+        answers, accounting = ask_all(context.target, model, endpoint, requests, journal, advance)
+    size = context.recipe.collect.batch_size * _SHARD_BATCHES
+    for index, start in enumerate(range(0, len(answers), size)):
+        write_answers(_shard(folder, name, index), answers[start : start + size])
+    write_json(accounted, asdict(accounting))
+    journal.unlink()
+    return answers
+
+
+def describe_asking(folder: Path) -> str:
+    """What to say of the prompts that an endpoint was to answer; nothing when it was not asked."""
+    path = next(iter(sorted(folder.glob(f"{ANSWERS}*{_ACCOUNTING}"))), None)
+    if path is None:
+        return ""
+    value = read_json(path)
+    return (
+        f"; the server answered {value['success']} of {value['input']} prompts, "
+        f"{value['error']} failed, {value['skipped']} not asked"
+    )
+
+
+def _shard(folder: Path, name: str, index: int) -> Path:
+    return folder / f"{name}-{index:04d}.safetensors"
+
+
+def _engine(context: RunContext, greedy: bool) -> Engine:
+    """Decodes plainly, and keeps the target's states where the recipe wants them."""
+    keep = context.recipe.collect.signal != "none"
+    return Engine(context.target, plain_verifier(context.registry, greedy), keep_hidden=keep)
+
+
+def _store(context: RunContext, request: Request, generation: Generation) -> StoredAnswer:
+    config, target = context.recipe.collect, context.target
+    answer = StoredAnswer(
+        id=request.id,
+        prompt_ids=request.prompt,
+        answer_ids=generation.tokens,
+        finished=generation.finish == "eos",
+        hidden=generation.hidden,
+        log_normalizer=generation.log_normalizer,
+    )
+    if config.signal != "top-k":
+        return answer
+    assert answer.hidden is not None and answer.log_normalizer is not None
+    hidden, normalizer = answer.hidden.to(target.device), answer.log_normalizer.to(target.device)
+    top = top_tokens(hidden, normalizer, target.head, config.top_k).to(torch.device("cpu"))
+    return replace(answer, hidden=None, log_normalizer=None, top=top)
+
+
+def load_answers(folder: Path, name: str = ANSWERS) -> dict[str, StoredAnswer]:
+    """Stored answers (or `free` text) by prompt id, from the stage's folder."""
+    return {
+        answer.id: answer
+        for path in sorted(folder.glob(f"{name}-*.safetensors"))
+        for answer in read_answers(path)
+    }
