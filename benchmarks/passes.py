@@ -2,15 +2,16 @@
 
     python benchmarks/passes.py 3187281 8adeeaa .
 
-Bare passes over the 30 layers of SmolLM2-135M's shape, random weights, after 128 tokens, head and
-Python left out. Each revision's kernels (`.` is the working tree) are compiled here; revisions take
-turns, five passes each, and cells are medians in milliseconds.
+Bare passes over the 30 layers of SmolLM2-135M's shape, random weights, after 128 tokens (or
+`--before`), head and Python left out. Each revision's kernels (`.` is the working tree) are
+compiled here; revisions take turns, five passes each, and cells are medians in milliseconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import itertools
 import statistics
 import subprocess
 import tempfile
@@ -23,31 +24,33 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from taskspec.decoding.native.decoder import NativeDecoder
 from taskspec.evaluation.bench_cost import measure_bandwidth
 
-SOURCES = ("kernels.cpp", "lanes.h")
-PLACE = "taskspec/decoding/native"
+MAIN, PLACE = "kernels.cpp", "taskspec/decoding/native"
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++20", "-Wno-psabi")
-TOKENS, BEFORE, TOGETHER = (1, 2, 4, 5, 8, 9), 128, 5
+TOKENS, TOGETHER = (1, 2, 4, 5, 8, 9), 5
 
 
 def compile_kernels(revision: str, folder: Path) -> ctypes.CDLL:
     """The kernels of a revision, compiled in a folder."""
     folder.mkdir()
-    for name in SOURCES:
-        path = f"{PLACE}/{name}"
-        if revision == ".":
-            text = Path(path).read_bytes()
-        else:
-            shown = ["git", "show", f"{revision}:{path}"]
-            text = subprocess.run(shown, check=True, capture_output=True).stdout
+    if revision == ".":
+        sources = {path.name: path.read_bytes() for path in Path(PLACE).iterdir() if path.is_file()}
+    else:
+        listed = _git("ls-tree", "--name-only", revision, f"{PLACE}/").decode().split()
+        sources = {Path(path).name: _git("show", f"{revision}:{path}") for path in listed}
+    for name, text in sources.items():
         (folder / name).write_bytes(text)
     made = folder / "kernels.so"
-    subprocess.run(["g++", *FLAGS, str(folder / SOURCES[0]), "-o", str(made)], check=True)
+    subprocess.run(["g++", *FLAGS, str(folder / MAIN), "-o", str(made)], check=True)
     return ctypes.CDLL(str(made))
 
 
-def run(decoder: NativeDecoder, library: ctypes.CDLL, tokens: int) -> float:
-    """Milliseconds of one pass over so many tokens of one row."""
-    positions = torch.arange(BEFORE, BEFORE + tokens, dtype=torch.int32)
+def _git(*asked: str) -> bytes:
+    return subprocess.run(["git", *asked], check=True, capture_output=True).stdout
+
+
+def run(decoder: NativeDecoder, library: ctypes.CDLL, before: int, tokens: int) -> float:
+    """Milliseconds of one pass over so many tokens of one row, after others."""
+    positions = torch.arange(before, before + tokens, dtype=torch.int32)
     given = decoder.open_pass(
         torch.randn(tokens, decoder.hidden),
         torch.zeros(tokens, dtype=torch.int32),
@@ -64,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("revisions", nargs="+", help="of git, or . for the working tree")
     parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--before", type=int, nargs="+", default=[128], help="tokens of context")
     asked = parser.parse_args()
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -73,23 +77,26 @@ def main() -> None:
         num_hidden_layers=30,
         num_attention_heads=9,
         num_key_value_heads=3,
+        max_position_embeddings=2**17,
     )
     model = LlamaForCausalLM(config).bfloat16().eval()
-    decoder = NativeDecoder(model.model, 1, BEFORE + max(TOKENS))
+    decoder = NativeDecoder(model.model, 1, max(asked.before) + max(TOKENS))
     with tempfile.TemporaryDirectory() as scratch:
         libraries = {
             revision: compile_kernels(revision, Path(scratch) / str(number))
             for number, revision in enumerate(dict.fromkeys(asked.revisions))
         }
         print(f"memory reads {measure_bandwidth(torch.device('cpu')) / 1e9:.1f} GB/s\n")
-        print(f"| tokens | {' | '.join(libraries)} |\n|---|{'---|' * len(libraries)}")
-        for tokens in TOKENS:
+        print(f"| before | tokens | {' | '.join(libraries)} |\n|---|---|{'---|' * len(libraries)}")
+        for before, tokens in itertools.product(asked.before, TOKENS):
             found: dict[str, list[float]] = {revision: [] for revision in libraries}
             for _ in range(asked.rounds):
                 for revision, library in libraries.items():
-                    found[revision] += [run(decoder, library, tokens) for _ in range(TOGETHER)]
+                    found[revision] += [
+                        run(decoder, library, before, tokens) for _ in range(TOGETHER)
+                    ]
             cells = (f"{statistics.median(times):.1f}" for times in found.values())
-            print(f"| {tokens} | {' | '.join(cells)} |", flush=True)
+            print(f"| {before:,} | {tokens} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ SWITCH = "TASKSPEC_NATIVE"
 """Environment variable: `0` decodes without the kernels."""
 _COMPILER = "TASKSPEC_CXX"
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++20", "-Wno-psabi")
-_SOURCES = ("kernels.cpp", "lanes.h")
+_MAIN = "kernels.cpp"
 
 
 @cache
@@ -35,7 +35,8 @@ def kernels() -> ctypes.CDLL | None:
     supported = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     if os.environ.get(SWITCH) == "0" or not supported:
         return None
-    sources = {name: files(__package__).joinpath(name).read_bytes() for name in _SOURCES}
+    places = sorted(files(__package__).iterdir(), key=lambda place: place.name)
+    sources = {p.name: p.read_bytes() for p in places if p.name.endswith((".cpp", ".h"))}
     compiler = os.environ.get(_COMPILER, "g++")
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
@@ -76,7 +77,7 @@ def _compile(compiler: str, sources: Mapping[str, bytes], path: Path) -> None:
         made = Path(folder) / path.name
         for name, source in sources.items():
             (Path(folder) / name).write_bytes(source)
-        command = [compiler, *_FLAGS, str(Path(folder) / _SOURCES[0]), "-o", str(made)]
+        command = [compiler, *_FLAGS, str(Path(folder) / _MAIN), "-o", str(made)]
         subprocess.run(command, capture_output=True, check=True)
         made.replace(path)
 

@@ -117,6 +117,24 @@ def test_pieces_rows_and_threads_change_no_bit(cuts: list[int], row: int, thread
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("window", [None, 700])
+def test_keys_of_long_texts_are_read_in_stretches_and_no_bit_changes(window: int | None) -> None:
+    decoder = make(
+        MistralConfig(**SIZES | {"max_position_embeddings": 2048}, sliding_window=window)
+    )
+    native = NativeDecoder.of(decoder, 1, 16)
+    assert native is not None
+    inputs = embed(decoder, torch.randint(0, 96, (1, 1300)))
+    whole = native.run([0], inputs, [1300])
+    cuts = [500, 511, 512, 513, 519, 1024, 1026, 1291, 1299]
+    assert torch.equal(run_in_pieces(native, 1, inputs, cuts), whole)
+    found = whole[:, :, 0].float()
+    truth = copy.deepcopy(decoder).float()(inputs_embeds=inputs.float()).last_hidden_state
+    own = (decoder(inputs_embeds=inputs).last_hidden_state.float() - truth).norm()
+    assert (found - truth).norm() <= own + 0.004 * truth.norm()
+
+
+@torch.inference_mode()
 def test_rows_of_other_lengths_in_one_pass_change_no_bit() -> None:
     decoder = make(CONFIGS["mistral, sliding"]())
     native = NativeDecoder.of(decoder, 4, 16)
