@@ -10,11 +10,19 @@ from typing import Any
 import torch
 
 from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
+from taskspec.corpus.journal import read_journal
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import ArtifactError
 from taskspec.models.loading import model_fingerprint
-from taskspec.pipeline.artifacts import check_files, digest, read_done, read_json, write_json
+from taskspec.pipeline.artifacts import (
+    check_files,
+    digest,
+    left_behind,
+    read_done,
+    read_json,
+    write_json,
+)
 from taskspec.pipeline.asking import ask_all
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.progress import progress
@@ -75,13 +83,13 @@ def answer_all(
 def answers_before(
     context: RunContext, earlier: Path, folder: Path, name: str, requests: Sequence[Request]
 ) -> list[StoredAnswer]:
-    """Answers that the stage's earlier result has to requests, and notes what these depend on.
+    """Answers to requests that the stage gave under an earlier recipe; notes what they depend on.
 
     They are written to the folder first, so that an attempt that goes on has the same ones.
 
     Args:
         context: The run.
-        earlier: The stage's folder as an earlier recipe left it, if it did.
+        earlier: The stage's folder, finished or with an interrupted attempt beside it, or neither.
         folder: Where the stage works.
         name: `answers`, which are known by the prompt, or `free` text, by its number.
         requests: What is to be answered.
@@ -90,7 +98,7 @@ def answers_before(
     kept = folder / f"{name}-before.safetensors"
     if name not in keys:
         key = _key(context, name)
-        known = _earlier(earlier, name, key)
+        known = {**_interrupted(left_behind(earlier), name, key), **_finished(earlier, name, key)}
         found = [
             replace(known[place], id=request.id)
             for request in requests
@@ -114,17 +122,26 @@ def _place(name: str, number: str, prompt: tuple[int, ...]) -> Any:
     return (number, prompt) if name == FREE else prompt
 
 
-def _earlier(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
-    """Answers of a finished stage by what they are known by; none when they depend on more."""
+def _finished(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
+    """A finished stage's answers by what they are known by; none when they depend on more."""
     done = read_done(folder)
     if done is None or _ASKED not in done.files:
         return {}
     try:
-        shards = [each for each in done.files if each.startswith(f"{name}-")]
-        check_files(folder, done, [_ASKED, *shards])
-        if read_json(folder / _ASKED).get(name) != key:
+        check_files(folder, done, [each for each in done.files if each.startswith(f"{name}-")])
+    except ArtifactError:
+        return {}
+    return _interrupted(folder, name, key)
+
+
+def _interrupted(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
+    """The same of an attempt that was not finished; files and lines are whole where they are."""
+    try:
+        if not (folder / _ASKED).exists() or read_json(folder / _ASKED).get(name) != key:
             return {}
-        answers = load_answers(folder, name).values()
+        answers = list(load_answers(folder, name).values())
+        for journal in sorted(folder.glob(f"{name}*.jsonl")):
+            answers += read_journal(journal).values()
     except ArtifactError:
         return {}
     return {_place(name, each.id, each.prompt_ids): each for each in answers}

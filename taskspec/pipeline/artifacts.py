@@ -18,7 +18,7 @@ from taskspec.files import PARTIAL, replacing
 from taskspec.pipeline.memory import PeakMemory, peak_memory
 
 DONE = "done.json"
-_MARKER, _CLOCK, _REPLACED = ".fingerprint", ".seconds", ".replaced"
+_MARKER, _CLOCK, _REPLACED, _LEFT = ".fingerprint", ".seconds", ".replaced", ".left"
 # A kill may leave what a mark was being written to.
 _MARKS = tuple(name for mark in (_MARKER, _CLOCK, DONE) for name in (mark, f".{mark}{PARTIAL}"))
 
@@ -131,6 +131,11 @@ def _work_of(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}{PARTIAL}")
 
 
+def left_behind(folder: Path) -> Path:
+    """Where an interrupted attempt of another fingerprint lies while the stage is made."""
+    return folder.with_name(f".{folder.name}{_LEFT}")
+
+
 def _put_in_place(work: Path, folder: Path) -> None:
     """Move a finished working folder to where it belongs.
 
@@ -241,18 +246,27 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 @contextmanager
-def working_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
+def working_folder(folder: Path, fingerprint: str, salvage: bool = False) -> Iterator[Path]:
     """Work on a stage: yields a folder beside `folder`, which takes its place at the end.
 
     What an interrupted attempt with the same fingerprint left there is kept, so that a stage
     can go on from its own partial results; another fingerprint's leavings are removed. On
     success every file's digest goes into the mark and the folder is moved into place. A failure
     that has nothing to go on from leaves nothing.
+
+    Args:
+        folder: Where the result belongs.
+        fingerprint: What it depends on.
+        salvage: Keep another fingerprint's leavings, at `left_behind`, until the result is there.
     """
-    work = _work_of(folder)
+    work, left = _work_of(folder), left_behind(folder)
     marker = work / _MARKER
     if work.exists() and not (marker.is_file() and marker.read_text() == fingerprint):
-        shutil.rmtree(work)
+        shutil.rmtree(left, ignore_errors=True)
+        if salvage:
+            os.replace(work, left)
+        else:
+            shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     # Nothing may vouch for a folder that is worked in.
     (work / DONE).unlink(missing_ok=True)
@@ -276,3 +290,4 @@ def working_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
             shutil.rmtree(work)
         raise
     _put_in_place(work, folder)
+    shutil.rmtree(left, ignore_errors=True)

@@ -46,6 +46,7 @@ class Collect(Stage):
     """
 
     name = "collect"
+    salvages = True
 
     def settings(self, context: RunContext) -> Any:
         """Target, prompts and how they are answered."""

@@ -111,7 +111,7 @@ def _bring_up_to_date(
         folder.parent.mkdir(exist_ok=True)
         console.print(f"[bold]{folder.name}[/bold]", highlight=False)
         forget_peak()
-        with working_folder(folder, fingerprint) as work:
+        with working_folder(folder, fingerprint, stage.salvages) as work:
             write_atomically(work / SUMMARY, stage.run(context, work) + "\n")
         done = read_done(folder)
         assert done is not None

@@ -18,6 +18,7 @@ class Stage(ABC):
         needs: Stages whose folders it reads with every recipe.
         together: Whether all processes that `torchrun` or SLURM started work on it; the others
             wait for what the first one makes of the rest.
+        salvages: Whether it takes what it can use from an interrupted attempt under another recipe.
         place: Where its folder goes within the run's, instead of `stages/<nn>-<name>`.
     """
 
@@ -25,6 +26,7 @@ class Stage(ABC):
     place: ClassVar[str | None] = None
     needs: ClassVar[tuple[str, ...]] = ()
     together: ClassVar[bool] = False
+    salvages: ClassVar[bool] = False
 
     @abstractmethod
     def settings(self, context: RunContext) -> Any:

@@ -163,5 +163,19 @@ def test_what_went_on_goes_on_with_the_same_answers(
     assert answers(run) == answers(whole)
 
 
+def test_what_an_interrupted_attempt_answered_serves_another_recipe(
+    recipe: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Collect, "_free_requests", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            collect(recipe)
+    asked.clear()
+    run, said = collect(recipe, "collect.free_text_tokens=300")
+    assert asked and all(number.startswith("free-") for number in asked)
+    assert f"{len(answers(run))} prompts were answered before" in said
+    assert not [path for path in (run / "stages").iterdir() if path.name.startswith(".")]
+
+
 def _interrupted(self: Collect, context: RunContext) -> list[Request]:
     raise KeyboardInterrupt
