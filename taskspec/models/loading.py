@@ -147,11 +147,15 @@ class LanguageModel:
         return (begin if begin is not None else min(self.eos_token_ids),)
 
 
+_OF_A_MODEL = {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"}
+"""Endings of what a model is loaded from: weights, configuration, tokenizer, template."""
+
+
 def model_fingerprint(source: str) -> str:
     """Identity of a model's weights without loading them.
 
-    For the catalog: its checksum. For a folder: a digest of configuration and weight files. For
-    a hub id: the id itself, since its files may not be here yet.
+    For the catalog: its checksum. For a folder: a digest of weights, configuration and tokenizer.
+    For a hub id: the id itself, since its files may not be here yet.
     """
     entry = CATALOG.get(source)
     if entry is not None:
@@ -161,7 +165,7 @@ def model_fingerprint(source: str) -> str:
         return f"hub:{source}"
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in {".safetensors", ".json", ".jinja"}:
+        if path.suffix in _OF_A_MODEL and path.is_file():
             digest.update(path.name.encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

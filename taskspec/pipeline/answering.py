@@ -76,8 +76,10 @@ def answer_all(
     if not left:
         return list(known)
     shards = f"{name}-after-{len(known)}" if known else name
-    answer = _ask if context.recipe.collect.endpoint.url else _answer
-    return [*known, *answer(context, folder, shards, left, label)]
+    if not context.recipe.collect.endpoint.url:
+        return [*known, *_answer(context, folder, shards, left, label)]
+    may_fail = context.recipe.collect.endpoint.max_failed * len(requests)
+    return [*known, *_ask(context, folder, shards, left, label, may_fail)]
 
 
 def answers_before(
@@ -94,9 +96,8 @@ def answers_before(
         name: `answers`, which are known by the prompt, or `free` text, by its number.
         requests: What is to be answered.
     """
-    keys = read_json(folder / _ASKED) if (folder / _ASKED).exists() else {}
-    kept = folder / f"{name}-before.safetensors"
-    if name not in keys:
+    asked = read_json(folder / _ASKED) if (folder / _ASKED).exists() else {}
+    if name not in asked:
         key = _key(context, name)
         known = {**_interrupted(left_behind(earlier), name, key), **_finished(earlier, name, key)}
         found = [
@@ -104,10 +105,15 @@ def answers_before(
             for request in requests
             if (place := _place(name, request.id, request.prompt)) in known
         ]
-        if found:
-            write_answers(kept, found)
-        write_json(folder / _ASKED, {**keys, name: key})
-    return read_answers(kept) if kept.exists() else []
+        # Beside those of a run that this one extends.
+        number = len(list(folder.glob(f"{name}-before-*")))
+        file = f"{name}-before-{number}.safetensors" if found else None
+        if file is not None:
+            write_answers(folder / file, found)
+        asked[name] = {"key": key, "before": file}
+        write_json(folder / _ASKED, asked)
+    before = asked[name]["before"]
+    return [] if before is None else read_answers(folder / before)
 
 
 def _key(context: RunContext, name: str) -> str:
@@ -137,7 +143,7 @@ def _finished(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
 def _interrupted(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
     """The same of an attempt that was not finished; files and lines are whole where they are."""
     try:
-        if not (folder / _ASKED).exists() or read_json(folder / _ASKED).get(name) != key:
+        if read_json(folder / _ASKED).get(name, {}).get("key") != key:
             return {}
         answers = list(load_answers(folder, name).values())
         for journal in sorted(folder.glob(f"{name}*.jsonl")):
@@ -172,7 +178,12 @@ def _answer(
 
 
 def _ask(
-    context: RunContext, folder: Path, name: str, requests: Sequence[Request], label: str
+    context: RunContext,
+    folder: Path,
+    name: str,
+    requests: Sequence[Request],
+    label: str,
+    may_fail: float,
 ) -> list[StoredAnswer]:
     """Have the recipe's endpoint answer; writes shards and what became of every request."""
     accounted, journal = folder / f"{name}-{_ACCOUNTING}", folder / f"{name}.jsonl"
@@ -182,7 +193,9 @@ def _ask(
     endpoint = context.recipe.collect.endpoint
     model = endpoint.model or context.recipe.target.model
     with progress(context.console, label, len(requests)) as advance:
-        answers, accounting = ask_all(context.target, model, endpoint, requests, journal, advance)
+        answers, accounting = ask_all(
+            context.target, model, endpoint, requests, journal, advance, may_fail
+        )
     size = context.recipe.collect.batch_size * _SHARD_BATCHES
     for index, start in enumerate(range(0, len(answers), size)):
         write_answers(_shard(folder, name, index), answers[start : start + size])

@@ -245,6 +245,25 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
+def _is_of(work: Path, fingerprint: str) -> bool:
+    marker = work / _MARKER
+    return marker.is_file() and marker.read_text() == fingerprint
+
+
+def _set_aside(work: Path, left: Path, fingerprint: str, salvage: bool) -> None:
+    """Clear the way for an attempt; one that was set aside for another comes back for its own."""
+    if not salvage:
+        shutil.rmtree(work)
+        return
+    aside = left.with_name(f"{left.name}{PARTIAL}")
+    os.replace(work, aside)
+    if _is_of(left, fingerprint):
+        os.replace(left, work)
+    elif left.exists():
+        shutil.rmtree(left)
+    os.replace(aside, left)
+
+
 @contextmanager
 def working_folder(folder: Path, fingerprint: str, salvage: bool = False) -> Iterator[Path]:
     """Work on a stage: yields a folder beside `folder`, which takes its place at the end.
@@ -261,12 +280,8 @@ def working_folder(folder: Path, fingerprint: str, salvage: bool = False) -> Ite
     """
     work, left = _work_of(folder), left_behind(folder)
     marker = work / _MARKER
-    if work.exists() and not (marker.is_file() and marker.read_text() == fingerprint):
-        shutil.rmtree(left, ignore_errors=True)
-        if salvage:
-            os.replace(work, left)
-        else:
-            shutil.rmtree(work)
+    if work.exists() and not _is_of(work, fingerprint):
+        _set_aside(work, left, fingerprint, salvage)
     work.mkdir(parents=True, exist_ok=True)
     # Nothing may vouch for a folder that is worked in.
     (work / DONE).unlink(missing_ok=True)

@@ -57,6 +57,7 @@ def ask_all(
     requests: Sequence[Request],
     journal: Path,
     advance: Advance,
+    may_fail: float,
 ) -> tuple[list[StoredAnswer], Accounting]:
     """Have a server answer requests; what it has answered is kept on disk, one by one.
 
@@ -67,6 +68,7 @@ def ask_all(
         requests: What to ask.
         journal: File of the answers so far; asked again are only those that are not in it.
         advance: Told of every answer.
+        may_fail: How many may stay without an answer.
 
     Raises:
         PluginError: When the key is not set or `openai` is missing.
@@ -75,11 +77,10 @@ def ask_all(
     known = read_journal(journal)
     advance(len(known))
     waiting = deque(request for request in requests if request.id not in known)
-    allowed = config.max_failed * len(requests)
     completions = Completions(target, name, config)
     failed: dict[str, str] = {}
     with appending(journal) as add:
-        for request, found in _ask(completions, waiting, config.concurrency, allowed):
+        for request, found in _ask(completions, waiting, config.concurrency, may_fail):
             if isinstance(found, Exception):
                 failed[request.id] = first_line(found)
                 continue
@@ -91,7 +92,7 @@ def ask_all(
     lost = (*failed, *(request.id for request in waiting))
     counts = len(requests), len(answers), len(failed), len(waiting)
     accounting = Accounting(*counts, reason, lost)
-    if len(lost) > allowed:
+    if len(lost) > may_fail:
         raise ModelError(
             f"{config.url} left {len(lost)} of {len(requests)} prompts without an answer "
             f"({len(failed)} failed, {len(waiting)} not asked): {reason}; the others are kept: "

@@ -16,10 +16,12 @@ from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.assign import (
     ASSIGNMENT,
     Assign,
+    Costs,
     assignment_of,
     consider,
     describe,
     load_assignment,
+    load_costs,
 )
 from taskspec.pipeline.choosing import within_memory
 from taskspec.pipeline.collect import Collect
@@ -41,14 +43,16 @@ class ExtendedCollect(Collect):
     def known(
         self, context: RunContext, folder: Path, name: str, requests: Sequence[Request]
     ) -> list[StoredAnswer]:
-        """All that the extended run has."""
+        """All that the extended run has, and what an earlier extension asked for."""
         run = kept_run(context)
 
         def wanted(file: str) -> bool:
             return file.startswith(f"{name}-") and file.endswith(".safetensors")
 
         copy_kept(run, self.name, folder, wanted)
-        return list(load_answers(run.stages[self.name], name).values())
+        kept = load_answers(run.stages[self.name], name)
+        others = [request for request in requests if request.id not in kept]
+        return [*kept.values(), *super().known(context, folder, name, others)]
 
 
 class ExtendedDraft(Draft):
@@ -131,7 +135,19 @@ class ExtendedAssign(Assign):
                     *before["evidence"],
                     *([asdict(each) for each in own] for own in considered),
                 ],
-                "draft_seconds": {**before["draft_seconds"], **bench.draft_seconds},
+                **merged_costs(load_costs(run.stages[self.name]), bench),
             },
         )
         return f"{len(kept.tasks)} kept; {'; '.join(map(describe, chosen))}"
+
+
+def merged_costs(before: Costs, bench: DraftBench) -> dict[str, Any]:
+    """Costs as they are now; what was measured then alone keeps its ratio to a target pass."""
+    now, then = bench.cost.seconds, before.target.seconds
+    slower = now[0] / then[0]
+    kept = {name: seconds * slower for name, seconds in before.draft_seconds.items()}
+    return {
+        "target_pass_seconds": [*now, *(each * slower for each in then[len(now) :])],
+        "overhead": bench.overhead,
+        "draft_seconds": {**kept, **bench.draft_seconds},
+    }

@@ -120,6 +120,13 @@ def test_fingerprint_follows_the_weights(copied):
     assert model_fingerprint(str(copied)) != before
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "tokenizer.model", "merges.txt"])
+def test_fingerprint_follows_whatever_a_model_is_loaded_from(copied, name):
+    before = model_fingerprint(str(copied))
+    (copied / name).write_bytes(b"something else")
+    assert model_fingerprint(str(copied)) != before
+
+
 def test_recurrent_models_are_refused(save_tiny):
     from transformers import MambaConfig
 

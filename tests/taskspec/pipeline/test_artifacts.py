@@ -16,6 +16,7 @@ from taskspec.pipeline.artifacts import (
     check_files,
     digest,
     finished,
+    left_behind,
     read_done,
     read_json,
     take_over,
@@ -103,6 +104,17 @@ def test_another_stages_part_is_discarded(stage: Path) -> None:
     interrupt(stage, "one")
     with working_folder(stage, "two") as work:
         assert not (work / "part").exists()
+
+
+def test_a_salvaged_attempt_serves_another_and_comes_back_for_its_own(stage: Path) -> None:
+    interrupt(stage)
+    with pytest.raises(KeyboardInterrupt), working_folder(stage, "two", salvage=True) as work:
+        assert (left_behind(stage) / "part").exists() and not (work / "part").exists()
+        (work / "other").write_text("of a mistake")
+        raise KeyboardInterrupt
+    with working_folder(stage, "one", salvage=True) as work:
+        assert (work / "part").exists() and (left_behind(stage) / "other").exists()
+    assert left_beside(stage) == []
 
 
 def test_a_stage_done_again_replaces_its_folder(stage: Path) -> None:

@@ -110,6 +110,18 @@ def test_as_many_may_fail_as_the_recipe_allows(
     assert accounting(collect(*settings, "collect.endpoint.max_failed=0.2"))["error"] == 5
 
 
+def test_what_may_fail_is_a_share_of_all_prompts_those_known_included(
+    server: Any, collect: Run, whole: dict[str, Any]
+) -> None:
+    server.broken = {whole[name].prompt_ids for name in sorted(whole)[:5]}
+    lenient = (ONE_BY_ONE, "collect.endpoint.max_failed=0.2")
+    collect(*server.settings(*lenient))
+    folder = collect(*server.settings(*lenient, "collect.batch_size=8"))
+    found = json.loads((folder / "answers-after-33-accounting.json").read_text())
+    assert (found["input"], found["error"]) == (5, 5)
+    assert set(load_answers(folder)) == set(sorted(whole)[5:])
+
+
 def test_a_server_that_is_gone_is_not_asked_every_prompt(server: Any, collect: Run) -> None:
     server.failures = [404] * 100
     lenient = "collect.endpoint.max_failed=0.5"
@@ -130,11 +142,13 @@ def test_interrupted_anywhere_only_what_is_missing_is_asked(server: Any, tmp_pat
 
     journal = tmp_path / "answers.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        ask_all(server.target, "tiny", config, requests, journal, advance)
+        ask_all(server.target, "tiny", config, requests, journal, advance, 0)
     assert len(server.asked) == 5
     journal.write_bytes(journal.read_bytes()[:-9])
     done = 0
-    answers, accounting = ask_all(server.target, "tiny", config, requests, journal, lambda _: None)
+    answers, accounting = ask_all(
+        server.target, "tiny", config, requests, journal, lambda _: None, 0
+    )
     assert [answer.id for answer in answers] == [request.id for request in requests]
     assert (accounting.input, accounting.success) == (12, 12)
     asked = [tuple(body["prompt"]) for body in server.asked]

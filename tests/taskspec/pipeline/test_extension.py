@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from typer.testing import CliRunner
 
 from taskspec.cli.main import app
 from taskspec.corpus.examples import Message
+from taskspec.decoding.cost import TargetCost
 from taskspec.pipeline.artifacts import read_done
+from taskspec.pipeline.assign import Costs
+from taskspec.pipeline.extended import merged_costs
 from taskspec.pipeline.extended_partition import group
 from taskspec.registry import default_registry
 from taskspec.serving.bundle import load_bundle
@@ -119,6 +123,14 @@ def refuse_other_prompts(run: Path) -> None:
     with (STAGES[1].parent / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "in use by another" in invoke("extend", str(run), "other.jsonl", code=2)
+
+
+def test_costs_measured_before_keep_their_ratio_to_a_pass_of_now() -> None:
+    before = Costs(TargetCost((1.0, 1.1, 1.2)), 0.1, {"kept": 0.05, "both": 0.5})
+    bench = SimpleNamespace(cost=TargetCost((2.0, 2.5)), overhead=0.2, draft_seconds={"both": 0.3})
+    found = merged_costs(before, bench)
+    assert found["target_pass_seconds"] == [2.0, 2.5, 2.4] and found["overhead"] == 0.2
+    assert found["draft_seconds"] == {"kept": 0.1, "both": 0.3}
 
 
 def test_only_groups_large_enough_to_learn_from_become_tasks() -> None:
