@@ -8,8 +8,8 @@
 
 namespace {
 
-constexpr int kBlocks = 4;          // blocks of 16 keys scored together
-constexpr int kStretch = 512;       // keys of a stretch; with 128 bytes each they stay in the cache
+constexpr int kBlocks = 4;     // blocks of 16 keys scored together
+constexpr int kStretch = 128;  // keys of a stretch; with 128 bytes each they stay in the cache
 
 bf16 round_bf16(float value) {
   uint32_t bits;
@@ -105,14 +105,36 @@ Query make_query(const Decoder& d, const Layer& layer, const Pass& pass, int tok
   return {token, head, first, position, ready, scores, mixed, all(-1e30f), 0.f};
 }
 
+// What is to come from memory while blocks of 16 keys are computed with: so many bytes with each.
+struct Ahead {
+  const char* place;
+  int bytes;
+
+  void fetch(int blocks) {
+    for (int line = 0; line < blocks * bytes; line += kLine) __builtin_prefetch(place + line, 0, 2);
+    place += blocks * bytes;
+  }
+};
+
+// A query's part of what there is of the stretch after the one at `from`; keys or values end at `end`.
+Ahead ahead(const Decoder& d, const bf16* stored, int from, int end, int number, int count) {
+  const int next = from + kStretch, keys = std::clamp(end - next, 0, kStretch);
+  const int lines = keys * d.head * static_cast<int>(sizeof(bf16)) / kLine;
+  const int parts = count * (kStretch / kLanes), bytes = (lines + parts - 1) / parts * kLine;
+  const bf16* place = stored + static_cast<int64_t>(next) * d.head;
+  return {reinterpret_cast<const char*>(place) + number * bytes * (kStretch / kLanes), bytes};
+}
+
 // Scores of the keys in from..to - 1, whole blocks, that a query sees.
-void score_stretch(const Decoder& d, const bf16* keys, int from, int to, Query& query) {
+void score_stretch(const Decoder& d, const bf16* keys, int from, int to, Ahead ahead,
+                   Query& query) {
   const Floats scale = all(d.scale), hidden = all(-1e30f);
   Floats sums[kBlocks];
   const int end = std::min(to / kLanes, query.position / kLanes + 1);
   for (int block = std::max(from, query.first) / kLanes; block < end;) {
     const int count = end - block < kBlocks ? 1 : kBlocks;
     const bf16* place = keys + static_cast<int64_t>(block) * d.head * kLanes;
+    ahead.fetch(count);
     count == 1 ? score<1>(place, query.ready, d.head, sums)
                : score<kBlocks>(place, query.ready, d.head, sums);
     for (int n = 0; n < count; ++n, ++block) {
@@ -140,17 +162,24 @@ void weigh(Query& query) {
 }
 
 // Adds the weighted values of the keys in from..to - 1 that a query sees.
-void mix_stretch(const Decoder& d, const bf16* values, int from, int to, const Query& query) {
-  const int first = std::max(from, query.first), last = std::min(to - 1, query.position);
-  int i = 0;
-  for (; i + 4 * kLanes <= d.head; i += 4 * kLanes)
-    mix<4>(values + i, query.scores, first, last, d.head, query.mixed + i);
-  for (; i < d.head; i += kLanes)
-    mix<1>(values + i, query.scores, first, last, d.head, query.mixed + i);
+void mix_stretch(const Decoder& d, const bf16* values, int from, int to, Ahead ahead,
+                 const Query& query) {
+  const int end = std::min(to, query.position + 1);
+  for (int first = std::max(from, query.first); first < end;) {
+    const int last = std::min((first / kLanes + kBlocks) * kLanes, end) - 1;
+    ahead.fetch(kBlocks);
+    int i = 0;
+    for (; i + 4 * kLanes <= d.head; i += 4 * kLanes)
+      mix<4>(values + i, query.scores, first, last, d.head, query.mixed + i);
+    for (; i < d.head; i += kLanes)
+      mix<1>(values + i, query.scores, first, last, d.head, query.mixed + i);
+    first = last + 1;
+  }
 }
 
 // softmax(q K scale) V of queries of one row and key head. Long texts' keys and values do not stay
-// in the cache from query to query, so all queries read one stretch before any reads the next.
+// in the cache from query to query, so all queries read one stretch before any reads the next,
+// which comes from memory meanwhile.
 void attend(const Decoder& d, const Layer& layer, const Pass& pass, Query* queries, int count) {
   const int row = pass.rows[queries->token], kv_head = queries->head / (d.heads / d.kv_heads);
   const bf16* keys = layer.keys + cache_place(d, row, kv_head);
@@ -162,10 +191,12 @@ void attend(const Decoder& d, const Layer& layer, const Pass& pass, Query* queri
   }
   first = first / kStretch * kStretch;
   for (int from = first; from < end; from += kStretch)
-    for (int n = 0; n < count; ++n) score_stretch(d, keys, from, from + kStretch, queries[n]);
+    for (int n = 0; n < count; ++n)
+      score_stretch(d, keys, from, from + kStretch, ahead(d, keys, from, end, n, count), queries[n]);
   for (int n = 0; n < count; ++n) weigh(queries[n]);
   for (int from = first; from < end; from += kStretch)
-    for (int n = 0; n < count; ++n) mix_stretch(d, values, from, from + kStretch, queries[n]);
+    for (int n = 0; n < count; ++n)
+      mix_stretch(d, values, from, from + kStretch, ahead(d, values, from, end, n, count), queries[n]);
   for (int n = 0; n < count; ++n) {
     const Query& query = queries[n];
     bf16* out = pass.mixed + (static_cast<int64_t>(query.token) * d.heads + query.head) * d.head;
