@@ -26,6 +26,7 @@ from taskspec.pipeline.artifacts import (
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.environment import describe_environment
 from taskspec.pipeline.memory import forget_peak
+from taskspec.pipeline.run_folder import RECIPE, mark_finished
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.together import follow_stages
 from taskspec.recipe.loading import LoadedRecipe
@@ -65,7 +66,7 @@ def run_stages(
     context = RunContext(loaded, registry, folder, console)
     with _locked(folder):
         _use_threads(loaded)
-        write_atomically(folder / "recipe.yaml", loaded.text)
+        write_atomically(folder / RECIPE, loaded.text)
         environment = describe_environment(registry)
         write_json(folder / "provenance.json", {"argv": sys.argv, **environment})
         results: dict[str, str] = {}
@@ -78,6 +79,7 @@ def run_stages(
             results[stage.name] = _bring_up_to_date(
                 stage, stage_folder, fingerprint, context, elsewhere
             )
+        mark_finished(folder, results)
     return context
 
 

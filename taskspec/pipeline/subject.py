@@ -14,13 +14,13 @@ from taskspec.errors import ArtifactError
 from taskspec.interfaces import Sampling
 from taskspec.models.loading import LanguageModel
 from taskspec.pipeline.alignment_jobs import SINGLE
-from taskspec.pipeline.artifacts import read_done
 from taskspec.pipeline.assign import Assigned, load_assignment, pool_entries
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.entries import PROMPT_LOOKUP, engine_for
 from taskspec.pipeline.routes import run_router
 from taskspec.pipeline.run import stages
+from taskspec.pipeline.run_folder import RECIPE, finished_stages
 from taskspec.recipe.loading import load_recipe
 from taskspec.registry import Registry
 from taskspec.serving.bundle import load_bundle
@@ -71,7 +71,7 @@ def open_subject(folder: Path, registry: Registry, console: Console) -> Subject:
     """
     if (folder / BUNDLE).is_file():
         return _from_bundle(folder, registry)
-    if not (folder / "recipe.yaml").is_file():
+    if not (folder / RECIPE).is_file():
         raise ArtifactError(
             f"{folder} is neither a run nor a bundle; give the folder of a finished run, such as "
             "runs/quickstart, or its bundle"
@@ -83,17 +83,15 @@ def open_run(folder: Path, registry: Registry, console: Console) -> RunContext:
     """The context of a run that is finished up to its router.
 
     Raises:
-        ArtifactError: When a stage is not finished.
+        ArtifactError: When a stage is not finished, or another recipe's.
     """
-    loaded = load_recipe(str(folder / "recipe.yaml"), [], registry)
+    loaded = load_recipe(str(folder / RECIPE), [], registry)
     context = RunContext(loaded, registry, folder, console)
     for number, stage in enumerate(stages(loaded.recipe.extends), start=1):
-        place = folder / (stage.place or f"stages/{number:02d}-{stage.name}")
-        if stage.name in ("evaluate", "bundle"):
-            continue
-        if read_done(place) is None:
-            raise ArtifactError(f"{place} is not finished; run the recipe to its end first")
-        context.stage_folders[stage.name] = place
+        if stage.name not in ("evaluate", "bundle"):
+            place = stage.place or f"stages/{number:02d}-{stage.name}"
+            context.stage_folders[stage.name] = folder / place
+    finished_stages(folder, context.stage_folders)
     return context
 
 
