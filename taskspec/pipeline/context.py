@@ -30,6 +30,7 @@ class RunContext:
         stage_folders: Folder of each stage, by name, in order.
         writes: Whether this process writes the run's folder; of several that work together only
             the first one does.
+        failed_observers: Entry points whose observers failed, and were named to the user.
     """
 
     loaded: LoadedRecipe
@@ -38,6 +39,7 @@ class RunContext:
     console: Console
     stage_folders: dict[str, Path] = field(default_factory=dict)
     writes: bool = True
+    failed_observers: set[str] = field(default_factory=set)
 
     @property
     def recipe(self) -> Recipe:
