@@ -15,6 +15,7 @@ from taskspec.interfaces import Sampling
 from taskspec.models.loading import LanguageModel
 from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.assign import Assigned, load_assignment, pool_entries
+from taskspec.pipeline.comparing import made_by
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.entries import PROMPT_LOOKUP, engine_for
@@ -45,6 +46,7 @@ class Subject:
         decode: The recipe's `decode` section.
         dtype: The target's dtype.
         seen: Keys of prompts that trained or chose drafts; None for a bundle that does not say.
+        results: Identity of what each of the run's stages made, or the bundle's.
     """
 
     target: LanguageModel
@@ -56,6 +58,7 @@ class Subject:
     decode: Mapping[str, Any]
     dtype: str
     seen: frozenset[str] | None
+    results: Mapping[str, str]
 
     @property
     def sampling(self) -> Sampling:
@@ -108,6 +111,7 @@ def _from_run(context: RunContext) -> Subject:
         plain(context.recipe.decode),
         context.recipe.target.dtype,
         prompt_keys(known_examples(context)),
+        made_by(context.stage_folders),
     )
 
 
@@ -131,4 +135,5 @@ def _from_bundle(folder: Path, registry: Registry) -> Subject:
         manifest.decode,
         manifest.dtype,
         load_seen(folder),
+        made_by({"bundle": folder}),
     )
