@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -64,13 +65,35 @@ class RunContext:
         return self.target.in_float32()
 
     def plugin_identity(self, kind: str, choice: PluginChoice) -> dict[str, Any]:
-        """A plugin choice with the version of its provider, for fingerprints."""
+        """A plugin choice with the version of its provider, for fingerprints.
+
+        Options that name a model count with its weights, too.
+        """
         record = self.registry.record(kind, choice.use)
+        models = _models(choice.options)
         return {
             "use": choice.use,
             "options": choice.options,
             "provider": f"{record.distribution} {record.version}",
+            **({"models": models} if models else {}),
         }
+
+
+def _models(options: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of the models that options name: of the catalog, or folders."""
+    from taskspec.models.catalog import CATALOG
+    from taskspec.models.loading import model_fingerprint
+
+    return {
+        name: model_fingerprint(value)
+        for name, value in options.items()
+        if isinstance(value, str)
+        and (value in CATALOG or any((Path(value) / file).is_file() for file in _MODEL_FILES))
+    }
+
+
+# Of transformers, and of sentence-transformers where the former's lies in a folder within.
+_MODEL_FILES = ("config.json", "modules.json")
 
 
 def _sees_gpus() -> bool:
