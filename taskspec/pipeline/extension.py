@@ -127,7 +127,7 @@ def _left_out(run: Path) -> list[str]:
 
 
 def _new(known: Sequence[Example], prompts: Sequence[Example]) -> list[Example]:
-    """Prompts with other texts than the known ones, each once; their ids follow from the texts.
+    """Prompts with other texts than the known ones, each once; their ids follow from what they say.
 
     So a log that has grown gives the same prompts the same ids and splits.
     """
@@ -135,8 +135,7 @@ def _new(known: Sequence[Example], prompts: Sequence[Example]) -> list[Example]:
     found: dict[str, Example] = {}
     for each in prompts:
         if each.prompt_text not in texts:
-            digest = hashlib.sha256(each.prompt_text.encode()).hexdigest()
-            found.setdefault(each.prompt_text, replace(each, id=f"new-{digest[:16]}"))
+            found.setdefault(each.prompt_text, replace(each, id=f"new-{each.digest}"))
     return list(found.values())
 
 
