@@ -12,6 +12,7 @@ from rich.console import Console
 
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import LoadedRecipe
+from taskspec.recipe.model_path import is_model_folder
 from taskspec.recipe.schema import Recipe
 from taskspec.registry import Registry
 
@@ -87,13 +88,8 @@ def _models(options: Mapping[str, Any]) -> dict[str, str]:
     return {
         name: model_fingerprint(value)
         for name, value in options.items()
-        if isinstance(value, str)
-        and (value in CATALOG or any((Path(value) / file).is_file() for file in _MODEL_FILES))
+        if isinstance(value, str) and (value in CATALOG or is_model_folder(value))
     }
-
-
-# Of transformers, and of sentence-transformers where the former's lies in a folder within.
-_MODEL_FILES = ("config.json", "modules.json")
 
 
 def _sees_gpus() -> bool:
