@@ -66,18 +66,30 @@ class Subject:
         return Sampling(self.decode["temperature"], self.decode["top_k"], self.decode["top_p"])
 
 
-def open_subject(folder: Path, registry: Registry, console: Console) -> Subject:
+def open_subject(
+    folder: Path, registry: Registry, console: Console, target: str | None = None
+) -> Subject:
     """Load a run's folder or a bundle's.
+
+    Args:
+        folder: The folder.
+        registry: The plugins.
+        console: Where progress is shown.
+        target: Where to take a bundle's target from instead; its weights must be the same.
 
     Raises:
         ArtifactError: When it is neither, or the run is not finished up to its router.
     """
     if (folder / BUNDLE).is_file():
-        return _from_bundle(folder, registry)
+        return _from_bundle(folder, registry, target)
     if not (folder / RECIPE).is_file():
         raise ArtifactError(
             f"{folder} is neither a run nor a bundle; give the folder of a finished run, such as "
             "runs/quickstart, or its bundle"
+        )
+    if target is not None:
+        raise ArtifactError(
+            f"--target is for bundles; the run in {folder} takes the target that its recipe names"
         )
     return _from_run(open_run(folder, registry, console))
 
@@ -115,8 +127,8 @@ def _from_run(context: RunContext) -> Subject:
     )
 
 
-def _from_bundle(folder: Path, registry: Registry) -> Subject:
-    bundle = load_bundle(folder, registry)
+def _from_bundle(folder: Path, registry: Registry, target: str | None) -> Subject:
+    bundle = load_bundle(folder, registry, target)
     manifest = bundle.manifest
     baselines: dict[str, Assignment] = {}
     for each in (*manifest.tasks, manifest.fallback):
