@@ -24,7 +24,13 @@ def answer(
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0 is greedy; default: the recipe's.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Seed for sampling. Answers may differ from run to run all the same, as draft "
+            "lengths follow the measured speed; their distribution does not."
+        ),
+    ] = 0,
     watch: Annotated[
         Path | None, typer.Option(help="Log for `taskspec watch`; a line per answer is added.")
     ] = None,
