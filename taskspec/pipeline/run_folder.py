@@ -91,7 +91,7 @@ def finished_stages(folder: Path, places: Mapping[str, Path | None]) -> dict[str
     made = value["stages"] if value["recipe"] == file_digest(folder / RECIPE) else {}
     for name, mark in done.items():
         if made.get(name) != mark.result:
-            raise _not_finished(folder, f"stage {name} may be of another recipe")
+            raise _not_finished(folder, f"stage {name} is of no whole run of its recipe")
     return done
 
 

@@ -95,7 +95,7 @@ def test_what_the_run_has_seen_is_not_asked(run: Path) -> None:
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("seed: 0", "seed: 1"))
     said = invoke("bench", "corpus", str(run), "questions.jsonl", code=2)
-    assert "not finished: stage collect may be of another recipe" in said
+    assert "not finished: stage collect is of no whole run" in said
 
 
 def test_a_folder_that_is_neither_run_nor_bundle_is_refused(tmp_path: Path) -> None:

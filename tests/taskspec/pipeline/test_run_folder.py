@@ -48,7 +48,7 @@ def test_a_recipe_that_has_made_nothing_yet_has_no_stages(recipe: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_in(recipe, [Writes("collect", before=stop)], "seed=7")
     assert not list((folder / "stages").glob(".*.partial"))
-    with pytest.raises(ArtifactError, match="not finished: stage collect may be of another recipe"):
+    with pytest.raises(ArtifactError, match="not finished: stage collect is of no whole run"):
         opened(folder)
     finish(recipe)
     assert opened(folder).path == folder
