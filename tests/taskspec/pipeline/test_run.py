@@ -137,9 +137,9 @@ def test_a_bundle_has_whole_drafts_and_refuses_other_weights(
         # As an interrupted attempt leaves it.
         (half / "drafts" / each.name).mkdir(parents=True)
     Bundle().run(context, half)
-    whole = {str(path.relative_to(drafts)) for path in drafts.rglob("*.safetensors")}
-    again = {str(path.relative_to(half / "drafts")) for path in half.rglob("*.safetensors")}
-    assert whole and whole <= again
+    again = half / "drafts"
+    whole = {path.relative_to(drafts) for path in drafts.rglob("*.safetensors")}
+    assert whole and whole == {path.relative_to(again) for path in again.rglob("*.safetensors")}
     with pytest.raises(ArtifactError, match="weights"):
         load_bundle(context.folder / "bundle", default_registry(), str(tiny_qwen2_folder))
 
