@@ -67,9 +67,17 @@ def taskspec_recipes() -> Iterable[Path | Traversable]:
 
 @hookspec
 def taskspec_stage_started(stage: str, folder: Path) -> None:
-    """Called before a stage works; observers must not write into `folder`."""
+    """Called before a stage is made, or found finished and kept.
+
+    Of several processes on one run, only the first one calls observers. They must not write into
+    `folder`; one that fails is named in a warning, and the run goes on.
+    """
 
 
 @hookspec
 def taskspec_stage_finished(stage: str, folder: Path, skipped: bool) -> None:
-    """Called when a stage's artifact stands, whether made now or found finished."""
+    """Called when a stage's artifact stands, whether made now or kept (`skipped`).
+
+    Of several processes on one run, only the first one calls observers. One that fails is named
+    in a warning, and the run goes on.
+    """

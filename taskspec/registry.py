@@ -112,10 +112,25 @@ class Registry:
         """Load every installed distribution's plugins."""
         return cls(entry_points(group=GROUP))
 
-    @property
-    def hook(self) -> Any:
-        """Pluggy's relay, for observers."""
-        return self._manager.hook
+    def tell(self, hook: str, **facts: Any) -> dict[str, Exception]:
+        """Tell every observer, whatever the others do.
+
+        Args:
+            hook: The hook's name.
+            facts: Its arguments.
+
+        Returns:
+            What went wrong, by the entry point whose observer it was.
+        """
+        everyone = self._manager.list_name_plugin()
+        failed: dict[str, Exception] = {}
+        for name, module in everyone:
+            others = [other for _, other in everyone if other is not module]
+            try:
+                self._manager.subset_hook_caller(hook, others)(**facts)
+            except Exception as error:
+                failed[name] = error
+        return failed
 
     @property
     def failures(self) -> tuple[LoadFailure, ...]:

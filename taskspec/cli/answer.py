@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taskspec.cli.target_option import TargetOption
+
 if TYPE_CHECKING:
     from taskspec.serving.bundle import Answer
 
@@ -22,13 +24,20 @@ def answer(
     temperature: Annotated[
         float | None, typer.Option(min=0, help="0 is greedy; default: the recipe's.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Seed for sampling. Answers may differ from run to run all the same, as draft "
+            "lengths follow the measured speed; their distribution does not."
+        ),
+    ] = 0,
     watch: Annotated[
         Path | None, typer.Option(help="Log for `taskspec watch`; a line per answer is added.")
     ] = None,
     watch_prompts: Annotated[
         bool, typer.Option("--watch-prompts", help="Keep prompts in it, for `taskspec extend`.")
     ] = False,
+    target: TargetOption = None,
 ) -> None:
     """Answer every prompt of a file, several at a time, each with its task's draft.
 
@@ -64,7 +73,7 @@ def answer(
         console.print(f"{len(examples) - len(missing)} of {len(examples)} prompts have an answer")
     if not missing:
         return
-    loaded = load_bundle(bundle, default_registry())
+    loaded = load_bundle(bundle, default_registry(), target)
     sampling, decode = None, loaded.manifest.decode
     if temperature is not None:
         sampling = Sampling(temperature, decode["top_k"], decode["top_p"])

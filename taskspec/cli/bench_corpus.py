@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from taskspec.cli.target_option import TargetOption
+
 _TURNS = ("first", "all")
 
 
@@ -23,6 +25,7 @@ def corpus(
     out: Annotated[
         Path | None, typer.Option(help="Folder for results.json and timings to go on from.")
     ] = None,
+    target: TargetOption = None,
 ) -> None:
     """Every method of a run's table on other prompts, such as Spec-Bench's questions.
 
@@ -51,7 +54,7 @@ def corpus(
     check_place(out)
     console, registry = Console(), default_registry()
     examples = read_examples(resolve_corpus(prompts, None))
-    loaded = open_subject(subject, registry, console)
+    loaded = open_subject(subject, registry, console, target)
     plan = CorpusPlan(turns, per_task, tokens, repeats, seed=seed)
     found = bench_corpus(loaded, registry, examples, plan, console, out)
     title = f"{prompts}, {'every turn' if turns == 'all' else 'first turns'}"

@@ -10,6 +10,7 @@ import typer
 
 from taskspec.cli.held_out import held_out_prompts
 from taskspec.cli.other_engines import ASSISTED_LENGTH
+from taskspec.cli.target_option import TargetOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +48,7 @@ def decode(
     ] = False,
     seed: Annotated[int, typer.Option(help="Draws prompts, and splits where rows have none.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the figures there, as JSON.")] = None,
+    target: TargetOption = None,
 ) -> None:
     """Decoding speed: plain, routed, every draft, and other engines on the same weights.
 
@@ -77,7 +79,7 @@ def decode(
         check_output(out)
     console = Console()
     sizes = _sizes(batches)
-    loaded = load_bundle(bundle, default_registry())
+    loaded = load_bundle(bundle, default_registry(), target)
     prompts = held_out_prompts(loaded, bundle, corpus, count, tokens, seed, console)
     with tempfile.TemporaryDirectory() as scratch:
         others = other_engines(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from taskspec.cli.held_out import held_out_prompts
+from taskspec.cli.target_option import TargetOption
 
 
 def calibrate(
@@ -18,6 +19,7 @@ def calibrate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the lengths, but leave the bundle as it is.")
     ] = False,
+    target: TargetOption = None,
 ) -> None:
     """Choose every task's draft length anew for this machine, in seconds.
 
@@ -39,7 +41,7 @@ def calibrate(
     from taskspec.serving.bundle import load_bundle, write_tasks
     from taskspec.serving.calibration import calibrate as calibrated
 
-    console, loaded = Console(), load_bundle(bundle, default_registry())
+    console, loaded = Console(), load_bundle(bundle, default_registry(), target)
     prompt = held_out_prompts(loaded, bundle, corpus, 1, _TOKENS, 0, console)[0]
     found = calibrated(loaded, Request(prompt.id, prompt.ids, _TOKENS, ignore_eos=True))
     table = Table("task", "draft", "length before", "length here", "predicted speed-up")

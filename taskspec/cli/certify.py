@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taskspec.cli.held_out import held_out_prompts
+from taskspec.cli.target_option import TargetOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +41,7 @@ def certify(
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws prompts, and splits where rows have none.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the certificate there, as JSON.")] = None,
+    target: TargetOption = None,
 ) -> None:
     """Certify that drafts change nothing that is said; exit code 1 when they do.
 
@@ -68,7 +70,7 @@ def certify(
     console, registry = Console(), default_registry()
     ks, sizes = _numbers("--lengths", lengths), _numbers("--batch-sizes", batch_sizes)
     plan = Plan(ks, sizes, draws)
-    loaded = load_bundle(bundle, registry)
+    loaded = load_bundle(bundle, registry, target)
     chosen = loaded.engine.verifier if verifier is None else _verifier(registry, verifier)
     if not chosen.lossless:
         raise TaskSpecError(

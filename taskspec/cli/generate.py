@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from taskspec.cli.target_option import TargetOption
+
 if TYPE_CHECKING:
     from taskspec.serving.bundle import Answer
     from taskspec.serving.routing import Route
@@ -31,9 +33,7 @@ def generate(
     watch_prompts: Annotated[
         bool, typer.Option("--watch-prompts", help="Keep the prompt in it, for `taskspec extend`.")
     ] = False,
-    target: Annotated[
-        str | None, typer.Option(help="Where to take the target from; must be the same weights.")
-    ] = None,
+    target: TargetOption = None,
 ) -> None:
     """Answer a prompt, streaming, with the draft that its task was assigned.
 

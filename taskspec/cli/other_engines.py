@@ -84,7 +84,7 @@ def _ways(
         kind = source.stem.rpartition(".")[2]
         files = {"llama.cpp, bf16": at_precision(source, "bf16"), f"llama.cpp, {kind}": source}
         return {way: {"model": str(file)} for way, file in files.items()}
-    model = {"model": str(model_place(bundle.manifest.target))}
+    model = {"model": str(model_place(bundle.target.source))}
     assisted = {**model, "assistant": draft, "length": ASSISTED_LENGTH}
     with_draft = {} if draft is None else {f"{name}, assisted {ASSISTED_LENGTH}": assisted}
     if name == "flashspec":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 
 SPLITS = ("train", "validation", "test")
 ALL_TASKS = "all"
@@ -44,3 +46,9 @@ class Example:
     def prompt_text(self) -> str:
         """The turns' texts, system messages left out, joined by newlines."""
         return "\n".join(each.content for each in self.messages if each.role != "system")
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that follow from what is said, whatever it is called."""
+        said = [[asdict(each) for each in self.messages], list(self.later)]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from taskspec.corpus.examples import Example
@@ -26,7 +28,8 @@ def read_examples(path: Path | Traversable) -> list[Example]:
 
     A JSONL file (or a JSON array) of rows with `messages` (chat), `conversations` (ShareGPT),
     `turns` (Spec-Bench; the first turn is the prompt) or `prompt`; `id`, `task` and `split` are
-    optional. A conversation is cut after its last user turn.
+    optional. A conversation is cut after its last user turn. A prompt without an id is named by
+    what it says, so that others before it do not change its name.
 
     Raises:
         CorpusError: When the file is missing, empty or malformed: all problems at once, each with
@@ -35,12 +38,15 @@ def read_examples(path: Path | Traversable) -> list[Example]:
     examples: list[Example] = []
     problems: list[str] = []
     first_places: dict[str, str] = {}
-    for number, (place, row) in enumerate(_rows(path), start=1):
+    unnamed: Counter[str] = Counter()
+    for place, row in _rows(path):
         try:
-            example = read_row(row, f"row-{number:06d}")
+            example = read_row(row)
         except BadRow as problem:
             problems.append(f"{place}: {problem}")
             continue
+        if not example.id:
+            example = _named(example, unnamed)
         first = first_places.setdefault(example.id, place)
         if first != place:
             problems.append(f"{place}: id '{example.id}' is taken by {first}; ids must differ")
@@ -52,6 +58,14 @@ def read_examples(path: Path | Traversable) -> list[Example]:
     if not examples:
         raise CorpusError(f"{path} holds no prompts; write {_FORMATS}")
     return examples
+
+
+def _named(example: Example, unnamed: Counter[str]) -> Example:
+    """Name a prompt by what it says, and those that say the same by their number among these."""
+    digest = example.digest
+    unnamed[digest] += 1
+    repeat = f"-{unnamed[digest]}" if unnamed[digest] > 1 else ""
+    return replace(example, id=f"prompt-{digest}{repeat}")
 
 
 def _rows(path: Path | Traversable) -> Iterator[tuple[str, Any]]:

@@ -15,12 +15,11 @@ class BadRow(ValueError):
     """What is wrong with one row, and what would be right."""
 
 
-def read_row(row: Any, fallback_id: str) -> Example:
-    """A row's prompt.
+def read_row(row: Any) -> Example:
+    """A row's prompt; its id is empty where the row has none.
 
     Args:
         row: The parsed JSON, or the BadRow that parsing ended in.
-        fallback_id: Id of a row that has none.
 
     Raises:
         BadRow: When it holds no prompt.
@@ -39,7 +38,7 @@ def read_row(row: Any, fallback_id: str) -> Example:
         raise BadRow("no user message; the prompt is what the user says last")
     if not messages[-1].content.strip():
         raise BadRow("the last user message is empty")
-    name = _label(row, "id") or _label(row, "question_id") or fallback_id
+    name = _label(row, "id") or _label(row, "question_id") or ""
     task = _label(row, "task") or _label(row, "category")
     if task == ALL_TASKS:
         raise BadRow(f"task '{ALL_TASKS}' names the row over all tasks; call it otherwise")

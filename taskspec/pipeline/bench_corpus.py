@@ -107,8 +107,8 @@ def bench_corpus(
         return compare(timings, prompts, rows, notes, environment, regret)
 
     drafts = {name: str(choice) for name, choice in methods.choices.items()}
-    identity = [environment, prompt_hash(prompts), drafts, str(methods.routed)]
-    return kept(folder, identity, measure)
+    made = [drafts, str(methods.routed), dict(subject.results)]
+    return kept(folder, [environment, prompt_hash(prompts), *made], measure)
 
 
 def choose(

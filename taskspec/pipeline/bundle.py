@@ -55,6 +55,9 @@ class Bundle(Stage):
         if (route_folder / KNOWN).is_file():
             shutil.copy(route_folder / KNOWN, folder / KNOWN)
         write_seen(folder, prompt_keys(known_examples(context)))
+        # An interrupted attempt may have copied a part of one.
+        if (folder / "drafts").exists():
+            shutil.rmtree(folder / "drafts")
         entries = [_copy(entry, folder / "drafts") for entry in wanted]
         recipe = context.recipe
         write_manifest(

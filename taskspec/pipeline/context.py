@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import LoadedRecipe
+from taskspec.recipe.model_path import is_model_folder
 from taskspec.recipe.schema import Recipe
 from taskspec.registry import Registry
 
@@ -30,6 +32,7 @@ class RunContext:
         stage_folders: Folder of each stage, by name, in order.
         writes: Whether this process writes the run's folder; of several that work together only
             the first one does.
+        failed_observers: Entry points whose observers failed, and were named to the user.
     """
 
     loaded: LoadedRecipe
@@ -38,6 +41,7 @@ class RunContext:
     console: Console
     stage_folders: dict[str, Path] = field(default_factory=dict)
     writes: bool = True
+    failed_observers: set[str] = field(default_factory=set)
 
     @property
     def recipe(self) -> Recipe:
@@ -62,13 +66,30 @@ class RunContext:
         return self.target.in_float32()
 
     def plugin_identity(self, kind: str, choice: PluginChoice) -> dict[str, Any]:
-        """A plugin choice with the version of its provider, for fingerprints."""
+        """A plugin choice with the version of its provider, for fingerprints.
+
+        Options that name a model count with its weights, too.
+        """
         record = self.registry.record(kind, choice.use)
+        models = _models(choice.options)
         return {
             "use": choice.use,
             "options": choice.options,
             "provider": f"{record.distribution} {record.version}",
+            **({"models": models} if models else {}),
         }
+
+
+def _models(options: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of the models that options name: of the catalog, or folders."""
+    from taskspec.models.catalog import CATALOG
+    from taskspec.models.loading import model_fingerprint
+
+    return {
+        name: model_fingerprint(value)
+        for name, value in options.items()
+        if isinstance(value, str) and (value in CATALOG or is_model_folder(value))
+    }
 
 
 def _sees_gpus() -> bool:

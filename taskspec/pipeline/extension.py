@@ -18,7 +18,7 @@ from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.kept import STAGES
 from taskspec.pipeline.placing import check_enough, place_prompts
-from taskspec.pipeline.run_folder import RunFolder, open_run
+from taskspec.pipeline.run_folder import RECIPE, RunFolder, open_run
 from taskspec.recipe.loading import LoadedRecipe, load_recipe
 from taskspec.recipe.schema import Recipe
 from taskspec.recipe.yaml_text import read_yaml
@@ -59,7 +59,7 @@ def extend_recipe(
     if not new:
         raise CorpusError(f"the run has every prompt of {prompts} already; give others")
     text = "".join(json.dumps(_row(each)) + "\n" for each in [*examples, *new])
-    recipe = str(run / "recipe.yaml")
+    recipe = str(run / RECIPE)
     with _written(run.parent / f"{run.resolve().name}-extended", text) as corpus:
         own = _settings(run, corpus)
         loaded = load_recipe(recipe, [*own, *overrides], registry)
@@ -121,13 +121,13 @@ def _check_prompts(
 
 def _left_out(run: Path) -> list[str]:
     """Known tasks that the run left out of everything but evaluation."""
-    values = read_yaml((run / "recipe.yaml").read_text(encoding="utf-8"))
+    values = read_yaml((run / RECIPE).read_text(encoding="utf-8"))
     found: list[str] = values["corpus"].get("leave_out", [])
     return found
 
 
 def _new(known: Sequence[Example], prompts: Sequence[Example]) -> list[Example]:
-    """Prompts with other texts than the known ones, each once; their ids follow from the texts.
+    """Prompts with other texts than the known ones, each once; their ids follow from what they say.
 
     So a log that has grown gives the same prompts the same ids and splits.
     """
@@ -135,8 +135,7 @@ def _new(known: Sequence[Example], prompts: Sequence[Example]) -> list[Example]:
     found: dict[str, Example] = {}
     for each in prompts:
         if each.prompt_text not in texts:
-            digest = hashlib.sha256(each.prompt_text.encode()).hexdigest()
-            found.setdefault(each.prompt_text, replace(each, id=f"new-{digest[:16]}"))
+            found.setdefault(each.prompt_text, replace(each, id=f"new-{each.digest}"))
     return list(found.values())
 
 

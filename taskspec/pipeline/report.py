@@ -33,7 +33,7 @@ from taskspec.pipeline.routing_facts import (
     routed_prompts,
     routing_shown,
 )
-from taskspec.pipeline.run_folder import RunFolder, open_run
+from taskspec.pipeline.run_folder import RECIPE, RunFolder, open_run
 from taskspec.pipeline.runner import SUMMARY
 from taskspec.pipeline.timing import ROUTED, read_timings
 from taskspec.recipe.yaml_text import read_yaml
@@ -90,7 +90,7 @@ def gather(folder: Path) -> RunFacts:
     for stage, names in _EVIDENCE.items():
         for name in names:
             run.file(stage, name)
-    recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
+    recipe = (folder / RECIPE).read_text(encoding="utf-8")
     settings: dict[str, Any] = read_yaml(recipe)
     results = results_from_json(run.file("evaluate", RESULTS).read_text(encoding="utf-8"))
     examples = load_examples(run.stages["collect"])
@@ -185,7 +185,7 @@ def _measured(
     tasks = {prompt: name for prompt in timed if (name := routes.get(prompt)) is not None}
     if not tasks:
         return {}
-    resamples = read_yaml((run.path / "recipe.yaml").read_text())["evaluate"]["resamples"]
+    resamples = read_yaml((run.path / RECIPE).read_text())["evaluate"]["resamples"]
     rows = Matrix([t for t in timings if t.prompt in tasks], tasks, resamples).rows(ROUTED, {})
     return {row.task: Interval(row.speedup, row.speedup_low, row.speedup_high) for row in rows}
 

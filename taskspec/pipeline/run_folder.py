@@ -1,14 +1,23 @@
-"""Reading a finished run's folder, without its recipe, target or plugins."""
+"""A finished run's folder: its mark, and reading it without its recipe, target or plugins."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from taskspec.errors import ArtifactError
-from taskspec.files import PARTIAL
-from taskspec.pipeline.artifacts import Done, check_files, read_done
+from taskspec.pipeline.artifacts import (
+    Done,
+    check_files,
+    file_digest,
+    read_done,
+    read_json,
+    write_json,
+)
 
+RECIPE = "recipe.yaml"
+_MARK = "run.json"
 _STAGES = "stages"
 _NUMBER = "[0-9][0-9]-"
 
@@ -51,6 +60,41 @@ class RunFolder:
         return self.file(stage, name).read_text(encoding="utf-8")
 
 
+def mark_finished(folder: Path, results: Mapping[str, str]) -> None:
+    """Say that stages are what the recipe in a run's folder made.
+
+    Args:
+        folder: The run's.
+        results: Identity of what each stage made, by name.
+    """
+    write_json(folder / _MARK, {"recipe": file_digest(folder / RECIPE), "stages": dict(results)})
+
+
+def finished_stages(folder: Path, places: Mapping[str, Path | None]) -> dict[str, Done]:
+    """The marks of stages that the recipe in a run's folder has made, and no other one.
+
+    Args:
+        folder: The run's.
+        places: Each stage's folder, by name; None where there is none.
+
+    Raises:
+        ArtifactError: When one is missing, or another recipe's.
+    """
+    done: dict[str, Done] = {}
+    for name, place in places.items():
+        mark = None if place is None else read_done(place)
+        if mark is None:
+            raise _not_finished(folder, f"stage {name} is missing")
+        done[name] = mark
+    path = folder / _MARK
+    value = read_json(path) if path.is_file() else {"recipe": None, "stages": {}}
+    made = value["stages"] if value["recipe"] == file_digest(folder / RECIPE) else {}
+    for name, mark in done.items():
+        if made.get(name) != mark.result:
+            raise _not_finished(folder, f"stage {name} is of no whole run of its recipe")
+    return done
+
+
 def open_run(path: Path, names: list[str], places: dict[str, str]) -> RunFolder:
     """Find the stages of a finished run.
 
@@ -62,22 +106,18 @@ def open_run(path: Path, names: list[str], places: dict[str, str]) -> RunFolder:
     Raises:
         ArtifactError: When the folder is no run, or one that is not finished.
     """
-    if not (path / "recipe.yaml").is_file() or not (path / _STAGES).is_dir():
+    if not (path / RECIPE).is_file() or not (path / _STAGES).is_dir():
         raise ArtifactError(
             f"{path} is not a run's folder; give that of a finished run, such as runs/quickstart"
         )
-    folders: dict[str, Path] = {}
-    done: dict[str, Done] = {}
-    for name in names:
-        pattern = places.get(name, f"{_STAGES}/{_NUMBER}{name}")
-        found = next(iter(sorted(path.glob(pattern))), None)
-        mark = None if found is None else read_done(found)
-        parent, _, last = pattern.rpartition("/")
-        under_way = any((path / parent).glob(f".{last}{PARTIAL}"))
-        if found is None or mark is None or under_way:
-            raise ArtifactError(
-                f"the run in {path} is not finished: stage {name} is missing; "
-                "run its recipe again, which goes on where it was"
-            )
-        folders[name], done[name] = found, mark
-    return RunFolder(path, folders, done)
+    patterns = {name: places.get(name, f"{_STAGES}/{_NUMBER}{name}") for name in names}
+    found = {name: next(iter(sorted(path.glob(each))), None) for name, each in patterns.items()}
+    done = finished_stages(path, found)
+    return RunFolder(path, {name: each for name, each in found.items() if each is not None}, done)
+
+
+def _not_finished(folder: Path, why: str) -> ArtifactError:
+    return ArtifactError(
+        f"the run in {folder} is not finished: {why}; "
+        "run its recipe again, which goes on where it was"
+    )

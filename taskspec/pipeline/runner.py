@@ -7,8 +7,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,6 +27,7 @@ from taskspec.pipeline.artifacts import (
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.environment import describe_environment
 from taskspec.pipeline.memory import forget_peak
+from taskspec.pipeline.run_folder import RECIPE, mark_finished
 from taskspec.pipeline.stage import Stage
 from taskspec.pipeline.together import follow_stages
 from taskspec.recipe.loading import LoadedRecipe
@@ -65,7 +67,7 @@ def run_stages(
     context = RunContext(loaded, registry, folder, console)
     with _locked(folder):
         _use_threads(loaded)
-        write_atomically(folder / "recipe.yaml", loaded.text)
+        write_atomically(folder / RECIPE, loaded.text)
         environment = describe_environment(registry)
         write_json(folder / "provenance.json", {"argv": sys.argv, **environment})
         results: dict[str, str] = {}
@@ -78,6 +80,7 @@ def run_stages(
             results[stage.name] = _bring_up_to_date(
                 stage, stage_folder, fingerprint, context, elsewhere
             )
+        mark_finished(folder, results)
     return context
 
 
@@ -96,8 +99,8 @@ def _bring_up_to_date(
     elsewhere: Sequence[Path],
 ) -> str:
     """Run a stage if its result does not stand; the identity of what now lies in its folder."""
-    console, hook = context.console, context.registry.hook
-    hook.taskspec_stage_started(stage=stage.name, folder=folder)
+    console = context.console
+    _tell(context, "taskspec_stage_started", stage=stage.name, folder=folder)
     done = finished(folder, fingerprint)
     skipped = done is not None
     if done is not None:
@@ -119,8 +122,22 @@ def _bring_up_to_date(
     summary = (folder / SUMMARY).read_text(encoding="utf-8").strip()
     line = f"[bold]{folder.name}[/bold] {escape(summary)} [dim]({note})[/dim]"
     console.print(line, highlight=False, soft_wrap=not console.is_terminal)
-    hook.taskspec_stage_finished(stage=stage.name, folder=folder, skipped=skipped)
+    _tell(context, "taskspec_stage_finished", stage=stage.name, folder=folder, skipped=skipped)
     return done.result
+
+
+def _tell(context: RunContext, hook: str, **facts: Any) -> None:
+    """Tell all observers; one that fails does not end the run, and is named once."""
+    for observer, error in context.registry.tell(hook, **facts).items():
+        if observer not in context.failed_observers:
+            context.failed_observers.add(observer)
+            context.console.print(
+                f"warning: {hook} of {observer} failed ({type(error).__name__}: {error}); "
+                "uninstall or update it. The run goes on",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def follow_run(stages: Sequence[Stage], loaded: LoadedRecipe, registry: Registry) -> None:
@@ -165,8 +182,10 @@ def _locked(folder: Path) -> Iterator[None]:
         except BaseException:
             if made and not any((folder / "stages").glob("*")):
                 shutil.rmtree(folder)
-                for parent in made[1:]:
-                    parent.rmdir()
+                # Something else may lie there by now; the error that is raised says more.
+                with suppress(OSError):
+                    for parent in made[1:]:
+                        parent.rmdir()
             raise
     finally:
         os.close(lock)

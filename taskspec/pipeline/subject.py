@@ -14,13 +14,14 @@ from taskspec.errors import ArtifactError
 from taskspec.interfaces import Sampling
 from taskspec.models.loading import LanguageModel
 from taskspec.pipeline.alignment_jobs import SINGLE
-from taskspec.pipeline.artifacts import read_done
 from taskspec.pipeline.assign import Assigned, load_assignment, pool_entries
+from taskspec.pipeline.comparing import made_by
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.entries import PROMPT_LOOKUP, engine_for
 from taskspec.pipeline.routes import run_router
 from taskspec.pipeline.run import stages
+from taskspec.pipeline.run_folder import RECIPE, finished_stages
 from taskspec.recipe.loading import load_recipe
 from taskspec.registry import Registry
 from taskspec.serving.bundle import load_bundle
@@ -45,6 +46,7 @@ class Subject:
         decode: The recipe's `decode` section.
         dtype: The target's dtype.
         seen: Keys of prompts that trained or chose drafts; None for a bundle that does not say.
+        results: Identity of what each of the run's stages made, or the bundle's.
     """
 
     target: LanguageModel
@@ -56,6 +58,7 @@ class Subject:
     decode: Mapping[str, Any]
     dtype: str
     seen: frozenset[str] | None
+    results: Mapping[str, str]
 
     @property
     def sampling(self) -> Sampling:
@@ -63,18 +66,30 @@ class Subject:
         return Sampling(self.decode["temperature"], self.decode["top_k"], self.decode["top_p"])
 
 
-def open_subject(folder: Path, registry: Registry, console: Console) -> Subject:
+def open_subject(
+    folder: Path, registry: Registry, console: Console, target: str | None = None
+) -> Subject:
     """Load a run's folder or a bundle's.
+
+    Args:
+        folder: The folder.
+        registry: The plugins.
+        console: Where progress is shown.
+        target: Where to take a bundle's target from instead; its weights must be the same.
 
     Raises:
         ArtifactError: When it is neither, or the run is not finished up to its router.
     """
     if (folder / BUNDLE).is_file():
-        return _from_bundle(folder, registry)
-    if not (folder / "recipe.yaml").is_file():
+        return _from_bundle(folder, registry, target)
+    if not (folder / RECIPE).is_file():
         raise ArtifactError(
             f"{folder} is neither a run nor a bundle; give the folder of a finished run, such as "
             "runs/quickstart, or its bundle"
+        )
+    if target is not None:
+        raise ArtifactError(
+            f"--target is for bundles; the run in {folder} takes the target that its recipe names"
         )
     return _from_run(open_run(folder, registry, console))
 
@@ -83,17 +98,15 @@ def open_run(folder: Path, registry: Registry, console: Console) -> RunContext:
     """The context of a run that is finished up to its router.
 
     Raises:
-        ArtifactError: When a stage is not finished.
+        ArtifactError: When a stage is not finished, or another recipe's.
     """
-    loaded = load_recipe(str(folder / "recipe.yaml"), [], registry)
+    loaded = load_recipe(str(folder / RECIPE), [], registry)
     context = RunContext(loaded, registry, folder, console)
     for number, stage in enumerate(stages(loaded.recipe.extends), start=1):
-        place = folder / (stage.place or f"stages/{number:02d}-{stage.name}")
-        if stage.name in ("evaluate", "bundle"):
-            continue
-        if read_done(place) is None:
-            raise ArtifactError(f"{place} is not finished; run the recipe to its end first")
-        context.stage_folders[stage.name] = place
+        if stage.name not in ("evaluate", "bundle"):
+            place = stage.place or f"stages/{number:02d}-{stage.name}"
+            context.stage_folders[stage.name] = folder / place
+    finished_stages(folder, context.stage_folders)
     return context
 
 
@@ -110,11 +123,12 @@ def _from_run(context: RunContext) -> Subject:
         plain(context.recipe.decode),
         context.recipe.target.dtype,
         prompt_keys(known_examples(context)),
+        made_by(context.stage_folders),
     )
 
 
-def _from_bundle(folder: Path, registry: Registry) -> Subject:
-    bundle = load_bundle(folder, registry)
+def _from_bundle(folder: Path, registry: Registry, target: str | None) -> Subject:
+    bundle = load_bundle(folder, registry, target)
     manifest = bundle.manifest
     baselines: dict[str, Assignment] = {}
     for each in (*manifest.tasks, manifest.fallback):
@@ -133,4 +147,5 @@ def _from_bundle(folder: Path, registry: Registry) -> Subject:
         manifest.decode,
         manifest.dtype,
         load_seen(folder),
+        made_by({"bundle": folder}),
     )

@@ -16,6 +16,7 @@ from taskspec.recipe.checks import check_recipe
 from taskspec.recipe.corpus_path import absolute_corpus
 from taskspec.recipe.lines import KeyLine, Places, key_lines
 from taskspec.recipe.lookup import find_recipe
+from taskspec.recipe.model_path import with_absolute_models
 from taskspec.recipe.overrides import (
     apply_overrides,
     drop_removed_drafts,
@@ -41,7 +42,7 @@ class LoadedRecipe:
         source: What was asked for: a path or a shipped name.
         folder: The folder that relative paths start at; None for a recipe that lies in none.
         text: The resolved recipe as YAML; from wherever it is loaded, it is the same one with the
-            same prompts.
+            same prompts and models.
     """
 
     recipe: Recipe
@@ -77,6 +78,7 @@ def load_recipe(source: str, overrides: Sequence[str], registry: Registry) -> Lo
     problems += check_recipe(recipe, folder, registry, places, problems)
     if problems:
         raise RecipeError(sorted(problems, key=lambda problem: places.order(problem.path)))
+    recipe = with_absolute_models(recipe)
     path = absolute_corpus(recipe.corpus.path, folder)
     corpus = dataclasses.replace(recipe.corpus, path=path)
     text = dump_recipe(dataclasses.replace(recipe, corpus=corpus))

@@ -22,7 +22,8 @@ class TargetConfig:
     """The model whose answers must not change.
 
     Attributes:
-        model: A name from `taskspec models`, a Hugging Face hub id, or a local folder.
+        model: A name from `taskspec models`, a Hugging Face hub id, or a local folder, whose
+            path has a slash in it, such as `./mine`.
         dtype: `float32` or `bfloat16`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         system: System message put before every prompt that has none; null leaves it to the

@@ -313,6 +313,21 @@ def test_observers_are_called_and_those_of_refused_modules_are_not(site):
         return ("no class",)
     """
     site.install("acme-wrong", "acme_wrong", observer + wrong)
-    site.registry().hook.taskspec_stage_started(stage="encode", folder=site.folder)
+    registry = site.registry()
+    assert registry.tell("taskspec_stage_started", stage="encode", folder=site.folder) == {}
     assert sys.modules["acme_observer"].seen == ["encode"]
     assert sys.modules["acme_wrong"].seen == []
+
+
+@pytest.mark.parametrize("names", [("acme-a", "acme-b"), ("acme-b", "acme-a")])
+def test_an_observer_that_fails_is_named_and_hides_no_other(site, names):
+    failing, watching = names
+    broken = "@hookimpl\ndef taskspec_stage_started(stage): raise KeyError(stage)"
+    site.install(failing, failing.replace("-", "_"), broken)
+    seen = "seen = []\n\n@hookimpl\ndef taskspec_stage_started(stage): seen.append(stage)"
+    site.install(watching, watching.replace("-", "_"), seen)
+    registry = site.registry()
+    failed = registry.tell("taskspec_stage_started", stage="encode", folder=site.folder)
+    assert list(failed) == [f"entry point 'plugins' of {failing} 1.0"]
+    assert repr(*failed.values()) == "KeyError('encode')"
+    assert sys.modules[watching.replace("-", "_")].seen == ["encode"]

@@ -63,10 +63,26 @@ class TestFormats:
         assert read(row) == [Example("a", HELLO, "test", "code")]
 
     @pytest.mark.parametrize("extra", [{}, {"id": None, "task": None, "split": None}, {"id": ""}])
-    def test_rows_without_labels_are_named_by_their_number(self, read, extra):
+    def test_rows_without_labels_are_named_by_what_they_say(self, read, extra):
         examples = read({"prompt": "hello", **extra}, {"prompt": "again"})
-        assert [each.id for each in examples] == ["row-000001", "row-000002"]
+        assert len({each.id for each in examples}) == 2
         assert (examples[0].split, examples[0].task) == (None, None)
+        moved = read({"prompt": "new"}, {"prompt": "again"}, {"prompt": "hello", **extra})
+        assert [each.id for each in reversed(moved[1:])] == [each.id for each in examples]
+
+    def test_rows_that_say_the_same_are_told_apart_by_a_number(self, read):
+        names = [each.id for each in read({"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"})]
+        assert names[2] == f"{names[0]}-2" and names[1] != names[0]
+
+    def test_who_says_it_and_what_is_said_later_are_part_of_it(self, read):
+        rows = [
+            chat(("user", "a\nb")),
+            chat(("user", "a"), ("user", "b")),
+            chat(("system", "s"), ("user", "a\nb")),
+            {"turns": ["a\nb", "c"]},
+        ]
+        names = [each.id for each in read(*rows)]
+        assert len({name.rpartition("-")[2] for name in names}) == 4
 
     @pytest.mark.parametrize("make", [chat, sharegpt])
     def test_a_conversation_is_cut_after_its_last_user_turn(self, read, make):

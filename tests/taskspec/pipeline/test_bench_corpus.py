@@ -65,10 +65,18 @@ def test_every_method_answers_every_turn_and_the_same_command_goes_on(run: Path)
     assert again[:2] == lines[:2] and len(again) == len(lines)
 
 
-def test_a_bundle_says_which_rows_it_has_no_draft_for(run: Path) -> None:
+def test_a_bundle_says_which_rows_it_has_no_draft_for_and_is_told_from_others(run: Path) -> None:
     command = ("bench", "corpus", str(run / "bundle"), "questions.jsonl", "--tokens", "4")
-    said = invoke(*command)
+    said = invoke(*command, "--out", "found")
     assert "no draft for vanilla" in said and "older than the list" not in said
+    before = Path("found/timings.jsonl").stat().st_mtime_ns
+    invoke(*command, "--out", "found")
+    assert Path("found/timings.jsonl").stat().st_mtime_ns == before
+    # As one whose drafts were trained again, and chosen as before.
+    mark = run / "bundle" / "done.json"
+    mark.write_text(json.dumps(json.loads(mark.read_text()) | {"fingerprint": "another"}))
+    invoke(*command, "--out", "found")
+    assert Path("found/timings.jsonl").stat().st_mtime_ns != before
     (run / "bundle" / "seen.json").unlink()
     assert "older than the list of prompts that trained it" in invoke(*command)
 
@@ -83,6 +91,11 @@ def test_what_the_run_has_seen_is_not_asked(run: Path) -> None:
     assert "--turns is first or all" in invoke(
         "bench", "corpus", str(run), "seen.jsonl", "--turns", "some", code=2
     )
+
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("seed: 0", "seed: 1"))
+    said = invoke("bench", "corpus", str(run), "questions.jsonl", code=2)
+    assert "not finished: stage collect is of no whole run" in said
 
 
 def test_a_folder_that_is_neither_run_nor_bundle_is_refused(tmp_path: Path) -> None:

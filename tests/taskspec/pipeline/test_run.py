@@ -17,6 +17,7 @@ from taskspec.corpus.examples import Message
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
 from taskspec.errors import ArtifactError
+from taskspec.pipeline.bundle import Bundle
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.entries import all_entries
 from taskspec.pipeline.run import run_recipe
@@ -127,10 +128,18 @@ def test_a_draft_more_costs_no_other_its_training(write_recipe: Callable[..., Pa
     assert "copier: as before" in printed and weights() != before
 
 
-def test_a_bundle_refuses_other_weights(
+def test_a_bundle_has_whole_drafts_and_refuses_other_weights(
     write_recipe: Callable[..., Path], tiny_qwen2_folder: Path
 ) -> None:
-    context, _ = run(write_recipe())
+    context, _ = run(write_recipe(), "draft.pool.lookup=null")
+    drafts, half = context.folder / "bundle" / "drafts", context.folder / "half"
+    for each in drafts.iterdir():
+        # As an interrupted attempt leaves it.
+        (half / "drafts" / each.name).mkdir(parents=True)
+    Bundle().run(context, half)
+    again = half / "drafts"
+    whole = {path.relative_to(drafts) for path in drafts.rglob("*.safetensors")}
+    assert whole and whole == {path.relative_to(again) for path in again.rglob("*.safetensors")}
     with pytest.raises(ArtifactError, match="weights"):
         load_bundle(context.folder / "bundle", default_registry(), str(tiny_qwen2_folder))
 
