@@ -43,7 +43,8 @@ def simulate_answer(
     """
     rows = [each.tolist() for each in agrees]
     length = len(rows[0])
-    steps, known = [], 1
+    steps: list[SimulatedStep] = []
+    known = 1
     while known < length:
         most = ended[len(steps)] if len(steps) < len(ended) else draft_length
         drafted = max(0, min(draft_length, room - known - 1, most))
