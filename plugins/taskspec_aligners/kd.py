@@ -31,11 +31,11 @@ class KD(DistillingAligner):
     Options = KDOptions
 
     def prepare(self, drafter: TrainableDrafter, seed: int) -> nn.Module:
-        """Everything trains, but the input embedding if it is to stay."""
+        """Everything trains, but the input embedding if there is one that is to stay."""
         module = drafter.module
         module.requires_grad_(True)
-        if self.options.freeze_embeddings:
-            untyped: Any = module
+        untyped: Any = module
+        if self.options.freeze_embeddings and hasattr(module, "get_input_embeddings"):
             untyped.get_input_embeddings().requires_grad_(False)
         return module
 

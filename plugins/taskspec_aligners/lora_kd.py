@@ -44,7 +44,7 @@ class LoraKD(DistillingAligner):
         from peft import LoraConfig, get_peft_model
 
         base: Any = drafter.module
-        head = base.get_output_embeddings()
+        head = drafter.training_head
         names = [
             name
             for name, module in base.named_modules()

@@ -49,6 +49,19 @@ class Cascade(Drafter):
         self._sampled: set[int] = set()
 
     @classmethod
+    def check(cls, target: Target, options: CascadeOptions) -> None:
+        """There is something to ask.
+
+        Raises:
+            ModelError: When no drafts are named.
+        """
+        if not options.drafts:
+            raise ModelError(
+                "cascade: no drafts are named, so it would never draft; name drafts of the pool in "
+                "its option drafts, such as [lookup, small]"
+            )
+
+    @classmethod
     def members(cls, options: CascadeOptions) -> tuple[str, ...]:
         """The drafts that are asked."""
         return tuple(options.drafts)

@@ -138,14 +138,19 @@ class CausalLM(DraftsByAdapter):
             layers = _layer_count(source)
         else:
             layers = choose_layers(_layer_count(source), options.layers)
+        # Models with one tokenizer may pad their heads to different numbers of rows.
+        rows = len(source.get_output_embeddings().weight)
+        size = min(rows, target.vocabulary_size)
         vocabulary = None
-        if 0 < options.vocabulary < target.vocabulary_size:
+        if 0 < options.vocabulary < size:
             vocabulary = choose_vocabulary(
                 [*corpus.answers, *corpus.prompts],
                 options.vocabulary,
-                target.vocabulary_size,
+                size,
                 always=target.eos_token_ids,
             )
+        elif rows != target.vocabulary_size:
+            vocabulary = torch.arange(size)
         width = 0 if options.model is not None else options.mlp_width
         made = cls(options, cut_language_model(source, layers, vocabulary, width), vocabulary)
         made._end_tokens = target.eos_token_ids
@@ -168,6 +173,13 @@ class CausalLM(DraftsByAdapter):
         """True when cut from the target: the layers have never seen each other."""
         options: CausalLMOptions = self.options
         return options.model is None
+
+    @property
+    def longest_text(self) -> int:
+        """The window: of longer texts only the newest part is read."""
+        options: CausalLMOptions = self.options
+        made_for: int = _text_config(self._unwrapped()).max_position_embeddings
+        return min(options.window or made_for, made_for)
 
     def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:
         """Final states [M, D] at the trained positions; the teacher's are not used."""
@@ -192,9 +204,7 @@ class CausalLM(DraftsByAdapter):
 
     def _work(self, module: Any, vocabulary: Tensor | None) -> TextRows:
         options: CausalLMOptions = self.options
-        made_for: int = _text_config(module).max_position_embeddings
-        window = min(options.window or made_for, made_for)
-        return TextRows(module, vocabulary, window, options.int8, options.stop_below)
+        return TextRows(module, vocabulary, self.longest_text, options.int8, options.stop_below)
 
 
 def _layer_count(model: Any) -> int:

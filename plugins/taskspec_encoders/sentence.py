@@ -52,6 +52,9 @@ class Sentence(Encoder):
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors float32 [N, D]."""
+        if not texts:
+            width = self._model().get_sentence_embedding_dimension()
+            return np.zeros((0, width), dtype=np.float32)
         vectors: NDArray[np.float32] = self._model().encode(
             list(texts),
             batch_size=self.options.batch_size,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import resources
+import re
+import sys
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Annotated
 
@@ -80,6 +82,9 @@ In a recipe:
 
 The code is in `{package}/{kind}.py`. `taskspec check-plugin` says which rule of the contract a
 change broke; the test runs the same checks.
+
+Stages of a run that are finished stay as they are when you edit the code: raise `version` in
+`pyproject.toml` and install again, or remove the stage's folder, and the stage is done anew.
 """
 _RECIPES = {
     "encoder": "encode: {use: NAME}",
@@ -118,6 +123,7 @@ def new_plugin(
         raise PluginError(
             f"{taken[0].distribution} has a {kind} named '{name}' already; choose another name"
         )
+    _refuse_installed(name)
     place = folder or Path(f"taskspec-{name}")
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise ArtifactError(f"{place} exists already; name another place with --folder")
@@ -130,13 +136,36 @@ def new_plugin(
     typer.echo(f"  taskspec check-plugin {name} --kind {kind}")
 
 
+def _refuse_installed(name: str) -> None:
+    """Refuse a name whose distribution or package would take the place of another.
+
+    Raises:
+        PluginError: When there is one.
+    """
+    from taskspec.errors import PluginError
+
+    distribution, package = f"taskspec-{name}", _package(name)
+    found = [*metadata.distributions(name=distribution)]
+    if found or any(finder.find_spec(package, None) for finder in sys.meta_path):
+        raise PluginError(
+            f"a plugin '{name}' would be the distribution {distribution} with the package "
+            f"{package}, and one of these is installed already; choose another name"
+        )
+
+
+def _package(name: str) -> str:
+    return f"taskspec_{name.replace('-', '_')}"
+
+
 def _files(kind: str, name: str, interface: str) -> dict[str, str]:
     """The distribution's files, by path."""
     title = "".join(part.title() for part in name.split("-"))
-    if title == interface or not title.isidentifier():
-        title = f"My{title}"
-    package = f"taskspec_{name.replace('-', '_')}"
+    package = _package(name)
     code = (resources.files("taskspec.templates") / f"{kind}.py").read_text(encoding="utf-8")
+    # A class must not hide what the files themselves use.
+    used = {interface, *re.findall(r"\w+", code.replace("MyPlugin", "") + _HOOK + _TEST)}
+    if title in used or not title.isidentifier():
+        title = f"My{title}"
     facts = {
         "kind": kind,
         "name": name,

@@ -79,7 +79,7 @@ def draft_batch(
             row.start(drafters)
     draft_noise = [row.noise(count) for row, count in zip(rows, wanted, strict=True)]
     proposals = {
-        name: (indices, _propose(drafters[name], rows, indices, wanted, draft_noise))
+        name: (indices, _propose(drafters[name], target, rows, indices, wanted, draft_noise))
         for name, indices in _by_drafter(rows).items()
         if any(wanted[index] for index in indices)
     }
@@ -90,7 +90,9 @@ def draft_batch(
         lengths[indices] = proposal.lengths.to(target.device)
         tokens[indices, : proposal.tokens.shape[1]] = proposal.tokens.to(target.device)
     width = int(lengths.max()) if len(rows) else 0
-    tokens = tokens[:, :width]
+    # Padding is the drafter's own: it may be no token at all.
+    drafted = torch.arange(width, device=target.device) < lengths[:, None]
+    tokens = torch.where(drafted, tokens[:, :width], 0)
     noise = torch.zeros(len(rows), width + 1)
     for index, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
         row_noise = row.noise(length + 1)
@@ -112,6 +114,7 @@ def _by_drafter(rows: Sequence[Row]) -> dict[str, list[int]]:
 
 def _propose(
     drafter: Drafter,
+    target: Target,
     rows: Sequence[Row],
     indices: Sequence[int],
     wanted: Sequence[int],
@@ -122,10 +125,19 @@ def _propose(
     for place, index in enumerate(indices):
         noise[place, : wanted[index]] = draft_noise[index]
     proposal = drafter.propose([rows[index].slot for index in indices], lengths, noise)
-    if any(length > most for length, most in zip(proposal.lengths.tolist(), lengths, strict=True)):
+    made: list[int] = proposal.lengths.tolist()
+    if any(length > most for length, most in zip(made, lengths, strict=True)):
         raise PluginError(
             f"drafter '{drafter.name}' proposed more tokens than asked for; "
             "Proposal.lengths must not exceed k"
+        )
+    # Tokens that are on a device are not waited for.
+    known = proposal.tokens.tolist() if proposal.tokens.device.type == "cpu" else []
+    ids = [token for own, length in zip(known, made, strict=False) for token in own[:length]]
+    if ids and not 0 <= min(ids) <= max(ids) < target.vocabulary_size:
+        raise PluginError(
+            f"drafter '{drafter.name}' proposed ids from {min(ids)} to {max(ids)}, but the target "
+            f"knows 0 to {target.vocabulary_size - 1}; propose the target's ids only"
         )
     return proposal
 

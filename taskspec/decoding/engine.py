@@ -19,7 +19,7 @@ from taskspec.decoding.pacing import Pace
 from taskspec.decoding.records import Generation, Request, StepRecord
 from taskspec.decoding.row import Row
 from taskspec.decoding.sampling import probabilities_per_row, sample
-from taskspec.errors import DecodingError
+from taskspec.errors import DecodingError, PluginError
 from taskspec.interfaces import Drafter, Target, Verdict, Verifier
 
 Emit = Callable[[str, Sequence[int]], None]
@@ -217,6 +217,11 @@ class Engine:
         """Emit accepted and next tokens, roll the target's cache back to what stands."""
         accepted, following = verdict.accepted.tolist(), verdict.next_token.tolist()
         proposed, lengths = drafts.tokens.tolist(), drafts.lengths.tolist()
+        if not all(0 <= n <= most for n, most in zip(accepted, lengths, strict=True)):
+            raise PluginError(
+                f"verifier '{self.verifier.name}' accepted {accepted} tokens of {lengths} drafted; "
+                "Verdict.accepted must not exceed lengths"
+            )
         emitted = []
         for index, row in enumerate(rows):
             stands = proposed[index][: accepted[index]]

@@ -124,8 +124,15 @@ class Drafter(Plugin, ABC):
         """Write into an existing, empty folder; never pickle."""
 
     def add_adapter(self, name: str, folder: Path) -> None:
-        """Load an adapter that rows may ask for by name; drafters without adapters refuse."""
-        raise NotImplementedError(f"drafter '{self.name}' has no adapters")
+        """Load an adapter that rows may ask for by name.
+
+        Raises:
+            ModelError: When drafters of this kind have no adapters.
+        """
+        raise ModelError(
+            f"drafter '{self.name}' has no adapters; use an aligner that trains the whole draft, "
+            "such as kd"
+        )
 
     @abstractmethod
     def start(
@@ -202,6 +209,14 @@ class TrainableDrafter(Drafter):
     @abstractmethod
     def vocabulary(self) -> Tensor | None:
         """int64 [Vd] target ids of the columns of `training_logits`; None for all."""
+
+    @property
+    def longest_text(self) -> int | None:
+        """Tokens, drafted ones included, up to which it drafts as trained; None for any number.
+
+        A draft that reads only the newest tokens of a longer text says here how many.
+        """
+        return None
 
     @abstractmethod
     def training_states(self, batch: TrainingBatch, teacher: TeacherSignal) -> Tensor:

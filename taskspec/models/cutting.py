@@ -62,7 +62,8 @@ def choose_vocabulary(
     for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if len(chosen) >= size:
             break
-        chosen[token] = None
+        if token < vocabulary_size:
+            chosen[token] = None
     for token in range(vocabulary_size):
         if len(chosen) >= size:
             break

@@ -57,8 +57,10 @@ def check_parity(
     """Compare a trained draft with the delivered one, both in float32.
 
     Greedily, the engine decodes prompts with the delivered draft; the trained one, walked over
-    the same answers in one pass, must accept as many tokens at every step. Sampled, the
-    distributions of both are compared at every position of these answers.
+    the same answers in one pass, must accept as many tokens at every step, of as many as the
+    delivered one drafted: a draft may end early. Sampled, the distributions of both are compared
+    at every position of these answers where something is drafted. Of prompts too long for the
+    draft the newest tokens are read, since it was trained on whole texts.
 
     Args:
         trained: What training made, on a target in float32.
@@ -78,20 +80,21 @@ def check_parity(
     teacher = OnlineTeacher(target)
     steps = positions = 0
     golden = gap = 0.0
-    for request in requests:
+    for request in (_fitting(each, trained.longest_text) for each in requests):
         generation = engine.generate([replace(request, draft=choice)])[0]
         batch = move_batch(pad_texts([request.prompt], [generation.tokens]), target.device)
         signal = teacher.signal(batch, torch.tensor(generation.tokens, device=target.device))
         steps += _compare_steps(name, trained, request, generation, signal)
-        served = _walk(pool.drafters[choice.draft], choice.adapter, target, request, generation)
-        logits = trained.training_logits(batch, signal).float()[1:]
+        drafter = pool.drafters[choice.draft]
+        places, served = _walk(drafter, choice.adapter, target, request, generation)
+        logits = trained.training_logits(batch, signal).float()[places]
         simulated = _spread(logits.softmax(-1), trained.vocabulary, target.vocabulary_size)
-        if len(served):
+        if places:
             golden = max(golden, float((served - simulated).abs().max()))
-            log_p = signal.log_probs(None)[1:]
+            log_p = signal.log_probs(None)[places]
             pair = [acceptance(q.clamp(min=1e-30).log(), log_p) for q in (served, simulated)]
-            gap += float(pair[0] - pair[1]) * len(served)
-            positions += len(served)
+            gap += float(pair[0] - pair[1]) * len(places)
+            positions += len(places)
     gap = abs(gap) / max(1, positions)
     if golden > GOLDEN_GAP or gap > ACCEPTANCE_GAP:
         raise ParityError(
@@ -101,6 +104,14 @@ def check_parity(
             "export, do not belong together: run taskspec check-plugin on both"
         )
     return Parity(steps, positions, golden, gap)
+
+
+def _fitting(request: Request, longest: int | None) -> Request:
+    """The request with as much of its prompt's end as leaves room for the answer and a draft."""
+    if longest is None:
+        return request
+    room = max(1, longest - request.max_new_tokens - SIMULATED_LENGTH)
+    return replace(request, prompt=request.prompt[-room:])
 
 
 @torch.no_grad()
@@ -119,7 +130,8 @@ def _compare_steps(
     batch = move_batch(pad_texts([request.prompt], [generation.tokens]), signal.tokens.device)
     states = trained.drafted_states(batch, signal, SIMULATED_LENGTH)
     agrees = agreements(trained, states, signal.tokens, [slice(0, len(generation.tokens))])
-    simulated = simulate_answer(agrees, SIMULATED_LENGTH, request.max_new_tokens)
+    drafted = [step.drafted for step in generation.steps]
+    simulated = simulate_answer(agrees, SIMULATED_LENGTH, request.max_new_tokens, drafted)
     found = [StepRecord(s.drafted, s.accepted, s.emitted) for s in simulated]
     for number, (expected, step) in enumerate(zip(found, generation.steps, strict=False)):
         if expected != step:
@@ -139,8 +151,12 @@ def _walk(
     target: Target,
     request: Request,
     generation: Generation,
-) -> Tensor:
-    """The distribution [A - 1, V] drafted from before each answer token but the first."""
+) -> tuple[list[int], Tensor]:
+    """What is drafted from before each answer token but the first.
+
+    Returns:
+        The n answer tokens before which something is drafted, and the distributions [n, V].
+    """
     text = [*request.prompt, *generation.tokens]
     hidden = None
     if drafter.hidden_layers:
@@ -151,17 +167,19 @@ def _walk(
     drafter.start(
         0, text[:known], _SAMPLED, None if hidden is None else hidden[0, : known - 1], adapter
     )
-    found = []
+    places, found = [], []
     for place in range(known, len(text)):
         proposal = drafter.propose([0], [1], torch.full((1, 1), 0.5))
-        assert proposal.probs is not None, "a trainable draft says what it samples from"
-        q = proposal.probs[0, 0].float()
-        found.append(_spread(q[None], proposal.vocabulary, target.vocabulary_size)[0])
+        if proposal.lengths[0]:
+            assert proposal.probs is not None, "a trainable draft says what it samples from"
+            q = proposal.probs[0, 0].float()
+            found.append(_spread(q[None], proposal.vocabulary, target.vocabulary_size)[0])
+            places.append(place - len(request.prompt))
         said = torch.tensor([[text[place]]])
         state = None if hidden is None else hidden[:, place - 1 : place]
         drafter.commit([0], said, torch.tensor([1]), state)
     drafter.stop(0)
-    return torch.stack(found) if found else torch.zeros(0, target.vocabulary_size)
+    return places, torch.stack(found) if found else torch.zeros(0, target.vocabulary_size)
 
 
 def _spread(q: Tensor, vocabulary: Tensor | None, size: int) -> Tensor:

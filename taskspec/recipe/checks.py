@@ -134,8 +134,11 @@ class _Checks:
             options, problems = check_options(plugin, choice)
             members[name] = () if problems else plugin.members(plugin.Options(**options))
         for name, named in members.items():
-            for member in named:
-                path = f"draft.pool.{name}.options"
+            path = f"draft.pool.{name}.options"
+            for member in dict.fromkeys(named):
+                if named.count(member) > 1:
+                    message = f"'{member}' is named {named.count(member)} times; name it once"
+                    yield self._problem(path, message)
                 if member not in pool:
                     others = ", ".join(each for each in pool if each != name) or "none"
                     message = f"the pool has no draft '{member}'; it has: {others}"

@@ -37,6 +37,8 @@ class MyPlugin(Encoder):
         """Unit vectors float32 [N, dimensions]; a text without words is a row of zeros."""
         from sklearn.feature_extraction.text import HashingVectorizer
 
+        if not texts:
+            return np.zeros((0, self.options.dimensions), dtype=np.float32)
         hashing: Any = HashingVectorizer(n_features=self.options.dimensions, norm="l2")
         vectors: NDArray[np.float32] = hashing.transform(texts).toarray().astype(np.float32)
         return vectors

@@ -26,6 +26,11 @@ def check_vector_form(encoder: Any) -> None:
     )
     single = fitted.encode(texts[:1])
     require(single.shape == (1, vectors.shape[1]), "one text gives vectors of another width")
+    none = fitted.encode([])
+    require(
+        none.dtype == np.float32 and none.shape == (0, vectors.shape[1]),
+        f"no texts give {none.dtype} {none.shape}; it must be float32 {(0, vectors.shape[1])}",
+    )
     require(np.isfinite(vectors).all(), "vectors hold NaN or infinity")
 
 

@@ -56,6 +56,8 @@ def check_label_without_examples(router: Any) -> None:
     fitted.fit(inputs, gapped, SEED)
     found = fitted.predict_proba(inputs)
     require(found.shape[1] == 4, f"{found.shape[1]} columns for labels 0..3")
+    require(np.isfinite(found).all(), "a label without any example gives NaN or infinity")
+    require(np.allclose(found.sum(axis=1), 1, atol=1e-5), "rows do not sum to one")
     require(not (found.argmax(axis=1) == 2).any(), "prompts go to a label without any example")
 
 

@@ -11,7 +11,7 @@ import torch
 
 from taskspec.interfaces import Sampling, TrainableDrafter, TrainingBatch
 from taskspec.testing.check import check, require
-from taskspec.testing.drafters import first_distribution
+from taskspec.testing.drafters import first_distribution, first_proposal
 from taskspec.testing.exercises import exercise_of
 from taskspec.testing.toy_draft import packed_together, toy_alignment, toy_answers, with_padding
 from taskspec.testing.toy_target import VOCABULARY, toy_corpus, toy_target
@@ -134,8 +134,13 @@ def check_trained_equals_served(drafter: Any) -> None:
         trained = built.training_logits(made.batch, made.teacher).float().softmax(-1)
     for place in (1, 4):
         text = [*answer.prompt_ids, *answer.answer_ids[:place]]
+        proposal = first_proposal(built, text, Sampling(1.0))
+        if not proposal.lengths[0]:
+            continue  # it may end its draft here
+        require(
+            proposal.probs is not None, "a trainable draft must propose with probs when it samples"
+        )
         served = first_distribution(built, text, Sampling(1.0))
-        require(served is not None, "a trainable draft must propose with probs when it samples")
         assert served is not None
         full = torch.zeros(VOCABULARY)
         columns = torch.arange(VOCABULARY) if built.vocabulary is None else built.vocabulary
@@ -155,6 +160,8 @@ def check_module_can_be_replaced(drafter: Any) -> None:
         return
     text = [*toy_answers()[0].prompt_ids]
     before = first_distribution(built, text, Sampling(1.0))
+    if before is None:
+        return
     module = copy.deepcopy(built.module)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -163,8 +170,8 @@ def check_module_can_be_replaced(drafter: Any) -> None:
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     built.module = module
     after = first_distribution(built, text, Sampling(1.0))
-    assert before is not None and after is not None
-    require(not torch.allclose(before, after), "trained weights are not used for drafting")
+    same = after is not None and torch.allclose(before, after)
+    require(not same, "trained weights are not used for drafting")
 
 
 @check("drafter")
@@ -188,8 +195,9 @@ def check_specialised_draft_is_a_part_of_the_whole(drafter: Any) -> None:
         built.save(Path(place))
         loaded = type(drafter).load(Path(place), target, drafter.options)
         found = first_distribution(loaded, text, Sampling(1.0))
-    assert expected is not None and found is not None
-    require(torch.allclose(expected, found, atol=_TOLERANCE), "saved and loaded, it differs")
+    if expected is not None:
+        same = found is not None and torch.allclose(expected, found, atol=_TOLERANCE)
+        require(same, "saved and loaded, it differs")
 
 
 @check("drafter")

@@ -27,7 +27,9 @@ class SimulatedStep:
     emitted: int
 
 
-def simulate_answer(agrees: Sequence[Tensor], draft_length: int, room: int) -> list[SimulatedStep]:
+def simulate_answer(
+    agrees: Sequence[Tensor], draft_length: int, room: int, ended: Sequence[int] = ()
+) -> list[SimulatedStep]:
     """Walk one answer greedily, as draft and target would write it.
 
     The answer's first token comes from the prompt's pass and belongs to no step.
@@ -37,12 +39,15 @@ def simulate_answer(agrees: Sequence[Tensor], draft_length: int, room: int) -> l
             there, is answer token i.
         draft_length: Tokens drafted per step, at most as many as there are places.
         room: Tokens that the answer might have had; near them drafts get shorter.
+        ended: Tokens that the first steps drafted at most, for a draft that may end early.
     """
     rows = [each.tolist() for each in agrees]
     length = len(rows[0])
-    steps, known = [], 1
+    steps: list[SimulatedStep] = []
+    known = 1
     while known < length:
-        drafted = max(0, min(draft_length, room - known - 1))
+        most = ended[len(steps)] if len(steps) < len(ended) else draft_length
+        drafted = max(0, min(draft_length, room - known - 1, most))
         accepted = 0
         while accepted < min(drafted, length - known) and rows[accepted][known + accepted]:
             accepted += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -199,3 +200,9 @@ def test_exports_hold_safetensors_and_text_only(
 def test_impossible_options_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(options))} must be at least 1, not 0"):
         LoraKDOptions(**options)
+
+
+def test_whole_drafts_train_where_the_module_names_no_input_embeddings() -> None:
+    drafter = SimpleNamespace(module=nn.Linear(2, 2).requires_grad_(False))
+    module = KD().prepare(drafter, seed=0)  # type: ignore[arg-type]
+    assert all(parameter.requires_grad for parameter in module.parameters())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from taskspec.errors import ModelError
 from taskspec.interfaces import Member, Proposal, Sampling
+from taskspec.models.loading import LanguageModel
 
 SAMPLED = Sampling(temperature=1.0)
 
@@ -135,3 +136,9 @@ def test_it_wants_the_states_that_its_drafts_want() -> None:
 def test_a_draft_named_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="drafts must not name"):
         CascadeOptions(["a", "a"])
+
+
+def test_a_cascade_of_no_drafts_is_refused(llama: LanguageModel) -> None:
+    Cascade.check(llama, CascadeOptions(["small"]))
+    with pytest.raises(ModelError, match="no drafts are named.*name drafts of the pool"):
+        Cascade.check(llama, CascadeOptions())

@@ -16,6 +16,7 @@ from drafts import SAMPLED, check_same, noise, proposed, text
 from taskspec_aligners.lora_kd import LoraKD
 from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
 from taskspec_verifiers.greedy import Greedy
+from taskspec_verifiers.rejection import Rejection
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig
 
@@ -25,6 +26,8 @@ from taskspec.decoding.sampling import probabilities, sample
 from taskspec.errors import ModelError
 from taskspec.interfaces import DraftCorpus, Sampling
 from taskspec.models.loading import LanguageModel, load_language_model
+from taskspec.training.batches import pad_texts
+from taskspec.training.online_teacher import OnlineTeacher
 
 NONE = DraftCorpus([], [])
 
@@ -213,6 +216,26 @@ def test_a_loaded_model_drafts_as_it_is(
     alone = CausalLM(options, load_language_model(small, device="cpu").model)
     assert found == continuation(alone, text(9), 4)
     assert not drafter.needs_recovery and drafter_for(llama).needs_recovery
+
+
+@pytest.mark.parametrize("rows", [94, 100])
+def test_a_loaded_model_may_pad_its_head_otherwise_than_the_target(
+    llama: LanguageModel, save_tiny: Callable[..., Path], rows: int
+) -> None:
+    with torch.no_grad():  # what no tokenizer writes no model says
+        llama.model.get_input_embeddings().weight[94:] = 0
+    small = str(save_tiny(LlamaConfig, vocab_size=rows))
+    drafter = CausalLM.build(llama, NONE, CausalLMOptions(model=small))
+    assert drafter.vocabulary is not None
+    assert drafter.vocabulary.tolist() == list(range(min(rows, 96)))
+    batch = pad_texts([[5, 9]], [[7, 30, 8]])
+    teacher = OnlineTeacher(llama).signal(batch)
+    logits = drafter.training_logits(batch, teacher)
+    assert logits.shape == teacher.log_probs(drafter.vocabulary).shape
+    for sampling, verifier in ((Sampling(), Greedy()), (SAMPLED, Rejection())):
+        asked = Request("0", tuple(text(9)), 12, sampling, draft=DraftChoice("small", 3))
+        found = Engine(llama, verifier, {"small": drafter}).generate([asked])[0]
+        assert sum(step.drafted for step in found.steps) > 0
 
 
 def test_more_layers_than_the_target_has_are_refused(llama: LanguageModel) -> None:

@@ -47,11 +47,23 @@ def test_any_allowed_name_gives_a_class_name(tmp_path: Path, kind: str, name: st
 
 
 @pytest.mark.parametrize(
+    ("kind", "name"), [("drafter", "counter"), ("drafter", "proposal"), ("verifier", "verdict")]
+)
+def test_the_class_hides_nothing_that_its_module_uses(tmp_path: Path, kind: str, name: str) -> None:
+    assert invoke(kind, name, "--folder", str(tmp_path / "new")).exit_code == 0
+    tree = ast.parse((tmp_path / "new" / f"taskspec_{name}" / f"{kind}.py").read_text())
+    names = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert names[-1] == f"My{name.title()}"
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("rooter", "mine"), "no plugin kind is named 'rooter'; kinds: "),
         (("router", "My_Router"), "lower case letters and digits joined by dashes"),
         (("router", "logistic"), "has a router named 'logistic' already"),
+        (("verifier", "decoding"), "would be the distribution taskspec-decoding"),
+        (("drafter", "drafters"), "the package taskspec_drafters, and one of these is installed"),
     ],
 )
 def test_what_cannot_be_is_refused(

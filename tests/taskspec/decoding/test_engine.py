@@ -21,7 +21,7 @@ from taskspec.decoding.engine import Engine
 from taskspec.decoding.pacing import Pace
 from taskspec.decoding.records import DraftChoice, Generation, Request
 from taskspec.errors import DecodingError, PluginError
-from taskspec.interfaces import Drafter, Proposal, Sampling
+from taskspec.interfaces import Drafter, Proposal, Sampling, Verdict
 
 GPU = [
     pytest.mark.gpu,
@@ -391,3 +391,46 @@ def test_a_drafter_that_proposes_too_much_is_named(llama):
     engine = Engine(llama, Greedy(), {"babbler": Babbler(0, too_many=True)})
     with pytest.raises(PluginError, match="babbler.*more tokens than asked"):
         engine.generate(requests(DraftChoice("babbler", 2)))
+
+
+class Padding(PromptLookup):
+    """Pads what it copies with what is no token, or with an id too high in its first place."""
+
+    def __init__(self, first: int | None = None) -> None:
+        super().__init__()
+        self.first = first
+
+    def propose(self, rows: Sequence[int], k: Sequence[int], noise: Tensor) -> Proposal:
+        made = super().propose(rows, k, noise)
+        padded = torch.full((len(rows), max(k)), -1)
+        for row, length in enumerate(made.lengths.tolist()):
+            padded[row, :length] = made.tokens[row, :length]
+            if self.first is not None and length:
+                padded[row, 0] = self.first
+        return Proposal(padded, made.lengths)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.6)], ids=["greedy", "sampled"])
+def test_what_a_drafter_pads_with_is_never_read(llama, sampling):
+    def answers(drafter: Drafter) -> list[tuple[int, ...]]:
+        engine = Engine(llama, Rejection(), {"padding": drafter})
+        asked = requests(DraftChoice("padding", 4), sampling=sampling, ignore_eos=True)
+        return tokens(engine.generate(asked, 6))
+
+    assert answers(Padding()) == answers(PromptLookup())
+
+
+def test_a_drafter_that_proposes_unknown_ids_is_named(llama):
+    engine = Engine(llama, Greedy(), {"padding": Padding(first=48)})
+    with pytest.raises(PluginError, match="prompt-lookup.*to 48, but the target knows 0 to 47"):
+        engine.generate(requests(DraftChoice("padding", 2), ignore_eos=True))
+
+
+def test_a_verifier_that_accepts_more_than_was_drafted_is_named(llama):
+    class Generous(Greedy):
+        def verify_greedy(self, tokens: Tensor, lengths: Tensor, *rest: Any) -> Verdict:
+            return Verdict(lengths + 1, torch.zeros_like(lengths))
+
+    engine = Engine(llama, Generous())
+    with pytest.raises(PluginError, match="verifier 'greedy' accepted .* must not exceed lengths"):
+        engine.generate(requests())

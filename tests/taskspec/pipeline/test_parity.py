@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from drafts import text
 from taskspec_aligners.kd import KD
 from taskspec_aligners.lora_kd import LoraKD
 from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
@@ -44,9 +45,11 @@ def gate(
     aligner: Aligner,
     kind: str = "causal-lm",
     spoil: Callable[[Any], None] = lambda served: None,
+    requests: Sequence[Request] = REQUESTS,
+    **changes: Any,
 ) -> Parity:
     """Change a draft a little, deliver it, and compare both."""
-    drafter_class, options = DRAFTS[kind]
+    drafter_class, options = DRAFTS[kind][0], replace(DRAFTS[kind][1], **changes)
     trained = drafter_class.build(target, DraftCorpus([], PROMPTS), options)
     base, out = folder / "base", folder / "out"
     for place in (base, out):
@@ -64,11 +67,11 @@ def gate(
     if aligner.adapts:
         trained.save_adapter_extras(out)
     folders = (base, out) if type(aligner).adapts else (out, None)
-    choice = PluginChoice(kind, {"vocabulary": 80, "task_vocabulary": 50})
+    choice = PluginChoice(kind, {"vocabulary": 80, "task_vocabulary": 50, **changes})
     pool = load_pool([DraftEntry("small@task-0", choice, *folders)], default_registry(), target)
     spoil(next(iter(pool.drafters.values())))
     assert isinstance(trained, TrainableDrafter)
-    return check_parity(trained, pool, "small@task-0", target, REQUESTS, Greedy())
+    return check_parity(trained, pool, "small@task-0", target, requests, Greedy())
 
 
 @pytest.mark.parametrize("kind", list(DRAFTS))
@@ -77,6 +80,28 @@ def test_a_delivered_draft_does_what_it_did_in_training(
     target: LanguageModel, tmp_path: Path, aligner: Aligner, kind: str
 ) -> None:
     seen = gate(target, tmp_path, aligner, kind)
+    assert seen.steps > 0 and seen.positions > 20
+    assert seen.golden_gap < 1e-4 and seen.acceptance_gap < 1e-4
+
+
+@pytest.mark.parametrize("kind", list(DRAFTS))
+def test_a_draft_that_ends_early_is_compared_where_it_drafts(
+    tiny_llama_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    target = load_language_model(str(tiny_llama_folder), device="cpu")
+    (tmp_path / "whole").mkdir()
+    whole = gate(target, tmp_path / "whole", KD(), kind)
+    seen = gate(target, tmp_path, KD(), kind, stop_below=0.4)
+    assert seen.steps > 0 and 0 < seen.positions < whole.positions
+    assert seen.golden_gap < 1e-4 and seen.acceptance_gap < 1e-4
+
+
+def test_a_draft_that_reads_the_newest_tokens_is_compared_on_texts_that_fit(
+    tiny_llama_folder: Path, tmp_path: Path
+) -> None:
+    target = load_language_model(str(tiny_llama_folder), device="cpu")
+    longer = [Request(str(length), tuple(text(length)), 14) for length in (12, 30, 90)]
+    seen = gate(target, tmp_path, KD(), requests=longer, window=32)
     assert seen.steps > 0 and seen.positions > 20
     assert seen.golden_gap < 1e-4 and seen.acceptance_gap < 1e-4
 

@@ -278,6 +278,7 @@ def test_all_options_of_a_plugin_are_checked(problems, minimal):
     [
         ("[small, nobody]", "the pool has no draft 'nobody'; it has: small, one"),
         ("[both]", "'both' drafts with others itself; name those drafts instead"),
+        ("[small, small]", "'small' is named 2 times; name it once"),
         ("[one]", "'one' drafts with others itself; name those drafts instead"),
     ],
 )

@@ -33,6 +33,11 @@ def test_drafts_get_shorter_where_room_ends() -> None:
     assert steps == [SimulatedStep(2, 2, 3)]
 
 
+def test_drafts_that_ended_early_are_walked_as_they_were() -> None:
+    steps = simulate_answer(agrees(*["1111111"] * 4), 4, room=20, ended=[0, 2])
+    assert steps == [SimulatedStep(0, 0, 1), SimulatedStep(2, 2, 3), SimulatedStep(4, 2, 2)]
+
+
 def test_an_answer_of_one_token_has_no_step() -> None:
     assert simulate_answer(agrees("1"), 4, room=1) == []
 

@@ -27,6 +27,20 @@ class ReturnsOtherProbabilities(CausalLM):
         return Proposal(proposal.tokens, proposal.lengths, flat, proposal.vocabulary)
 
 
+@mutant("tokens_follow_their_own_distribution", SMALL)
+class EndsAtUnlikelyDraws(CausalLM):
+    """From the third token on, a draft ends before one that came out unlikely."""
+
+    def propose(self, rows, k, noise):
+        made = super().propose(rows, k, noise)
+        if made.probs is None:
+            return made
+        unlikely = made.probs.gather(-1, made.tokens[..., None])[..., 0] < 0.3
+        unlikely[:, :2] = False
+        stands = (~unlikely).long().cumprod(1).sum(1)
+        return Proposal(made.tokens, made.lengths.minimum(stands), made.probs, made.vocabulary)
+
+
 @mutant("processors_are_applied", SMALL)
 class IgnoresTheTemperature(CausalLM):
     """Samples every request at temperature one."""

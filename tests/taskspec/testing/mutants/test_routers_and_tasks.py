@@ -32,6 +32,26 @@ class Scores(Logistic):
         return np.log(super().predict_proba(inputs) + 1e-9)
 
 
+@mutant("label_without_examples")
+class DividesByNoExamples(Logistic):
+    """A label that no prompt has is 0 / 0."""
+
+    def fit(self, inputs, labels, seed):
+        super().fit(inputs, labels, seed)
+        self.missing = np.bincount(labels) == 0
+
+    def predict_proba(self, inputs):
+        return np.where(self.missing, np.nan, super().predict_proba(inputs)).astype(np.float32)
+
+
+@mutant("vector_form")
+class FlatWithoutTexts(Tfidf):
+    """No texts give a vector of no entries."""
+
+    def encode(self, texts):
+        return super().encode(texts) if texts else np.zeros(0, dtype=np.float32)
+
+
 @mutant("one_class", raises=ValueError)
 class NeedsTwoClasses(Logistic):
     """A single task crashes it."""
