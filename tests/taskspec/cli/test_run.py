@@ -148,6 +148,6 @@ def test_a_device_that_is_not_there(recipe: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_task_to_leave_out_that_is_not_there(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskspec.pipeline.collect._answer", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr("taskspec.pipeline.collect.answer_all", lambda *_: pytest.fail("asked"))
     message = refuse(recipe, "corpus.leave_out=[lwo]")
     assert "no prompt has the task 'lwo'; tasks are: high, low" in message
