@@ -35,6 +35,8 @@ class Letters(Encoder):
         """Unit vectors float32 [N, dimensions]."""
         from sklearn.feature_extraction.text import HashingVectorizer
 
+        if not texts:
+            return np.zeros((0, self.options.dimensions), dtype=np.float32)
         hashing: Any = HashingVectorizer(
             analyzer="char_wb",
             ngram_range=(self.options.length, self.options.length),
