@@ -86,6 +86,9 @@ class DraftingRows(CachedModel, ABC):
     def _inputs(self, states: Tensor, tokens: Tensor) -> Tensor:
         """What the decoder reads, [B, T, H], of tokens [B, T] and the states before them."""
 
+    def _make_room(self, row: int, count: int) -> None:
+        """Prepare a row for so many drafted tokens; nothing to do where texts have no end."""
+
     def _note(self, row: int, drafted: Sequence[int]) -> None:
         """Remember a row's draft until it is judged; nothing to do where all of it is dropped."""
 
@@ -105,6 +108,8 @@ class DraftingRows(CachedModel, ABC):
             samplings: The rows' logits processors; None when all are greedy.
             noise: float32 [B, K].
         """
+        for row, count in zip(rows, k, strict=True):
+            self._make_room(row, count)
         if samplings is None and self.drafting is not None:
             drafted = self._at_once(self.drafting, rows, k)
         else:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taskspec.interfaces import Sampling
-from taskspec_drafters.drafting_rows import Draft, DraftingRows
+from taskspec_drafters.drafting_rows import DraftingRows
 
 
 @dataclass
@@ -88,18 +87,10 @@ class TextRows(DraftingRows):
         if tokens:
             self.forward([row], torch.tensor([tokens], device=self.device))
 
-    def draft(
-        self,
-        rows: Sequence[int],
-        k: Sequence[int],
-        samplings: Sequence[Sampling] | None,
-        noise: Tensor,
-    ) -> Draft:
-        """As every draft; where k more tokens do not fit, from the newest half of the window."""
-        for row, count in zip(rows, k, strict=True):
-            if self.texts[row].slide(count, self.window):
-                self._read(row)
-        return super().draft(rows, k, samplings, noise)
+    def _make_room(self, row: int, count: int) -> None:
+        """Go on from the newest half of the window where so many more tokens do not fit."""
+        if self.texts[row].slide(count, self.window):
+            self._read(row)
 
     def commit(self, row: int, emitted: Sequence[int], states: Tensor | None = None) -> None:
         """Keep what agrees with the emitted tokens, drop the rest from text and cache."""

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -163,12 +164,26 @@ def model_fingerprint(source: str) -> str:
     folder = Path(source)
     if not folder.is_dir():
         return f"hub:{source}"
+    # sentence-transformers keeps its parts in folders of their own.
+    nested = (folder / "modules.json").is_file()
+    paths = sorted(folder.rglob("*") if nested else folder.iterdir())
+    files = [path for path in paths if path.suffix in _OF_A_MODEL and path.is_file()]
+    stats = [path.stat() for path in files]
+    return _digest_of(
+        folder.resolve(),
+        tuple(path.relative_to(folder).as_posix() for path in files),
+        tuple((stat.st_size, stat.st_mtime_ns) for stat in stats),
+    )
+
+
+@cache
+def _digest_of(folder: Path, names: tuple[str, ...], stamps: tuple[tuple[int, int], ...]) -> str:
+    """SHA-256 of files; those whose stamps stayed are not read again by this process."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _OF_A_MODEL and path.is_file():
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+    for name in names:
+        digest.update(name.encode())
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 

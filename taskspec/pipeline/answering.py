@@ -99,7 +99,7 @@ def answers_before(
     asked = read_json(folder / _ASKED) if (folder / _ASKED).exists() else {}
     if name not in asked:
         key = _key(context, name)
-        known = {**_interrupted(left_behind(earlier), name, key), **_finished(earlier, name, key)}
+        known = {**_stored(left_behind(earlier), name, key), **_finished(earlier, name, key)}
         found = [
             replace(known[place], id=request.id)
             for request in requests
@@ -129,7 +129,7 @@ def _place(name: str, number: str, prompt: tuple[int, ...]) -> Any:
 
 
 def _finished(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
-    """A finished stage's answers by what they are known by; none when they depend on more."""
+    """The same of a finished stage; none when it was altered."""
     done = read_done(folder)
     if done is None or _ASKED not in done.files:
         return {}
@@ -137,11 +137,11 @@ def _finished(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
         check_files(folder, done, [each for each in done.files if each.startswith(f"{name}-")])
     except ArtifactError:
         return {}
-    return _interrupted(folder, name, key)
+    return _stored(folder, name, key)
 
 
-def _interrupted(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
-    """The same of an attempt that was not finished; files and lines are whole where they are."""
+def _stored(folder: Path, name: str, key: str) -> dict[Any, StoredAnswer]:
+    """Answers in a folder by what they are known by; none when they depend on something else."""
     try:
         if read_json(folder / _ASKED).get(name, {}).get("key") != key:
             return {}

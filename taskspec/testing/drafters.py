@@ -11,6 +11,7 @@ from torch import Tensor
 from taskspec.interfaces import Proposal, Sampling
 from taskspec.testing.check import check, require
 from taskspec.testing.exercises import exercise_of, prompt_states, start_row, started_rows
+from taskspec.testing.toy_proposals import first_distribution, full_probs, toy_noise
 from taskspec.testing.toy_target import (
     VOCABULARY,
     states,
@@ -24,23 +25,8 @@ _NARROW = Sampling(0.7, top_k=4)
 _TOLERANCE = 1e-4
 
 
-def _noise(rows: int, width: int, seed: int = 0) -> Tensor:
-    return torch.rand(rows, width, generator=torch.Generator().manual_seed(seed))
-
-
 def _built(drafter: Any) -> Any:
     return exercise_of(drafter).prepare(drafter)
-
-
-def _full_probs(proposal: Proposal, row: int, place: int) -> Tensor:
-    """The distribution [V] of one drafted token; one-hot for a deterministic proposal."""
-    full = torch.zeros(VOCABULARY)
-    if proposal.probs is None:
-        full[proposal.tokens[row, place]] = 1
-        return full
-    columns = torch.arange(VOCABULARY) if proposal.vocabulary is None else proposal.vocabulary
-    full[columns.cpu()] = proposal.probs[row, place].float().cpu()
-    return full
 
 
 @check("drafter")
@@ -49,7 +35,7 @@ def check_proposal_form(drafter: Any) -> None:
     built = _built(drafter)
     for sampling in (Sampling(), _SAMPLED):
         rows, k = started_rows(built, sampling), [3, 0, 2]
-        proposal = built.propose(rows, k, _noise(3, 3))
+        proposal = built.propose(rows, k, toy_noise(3, 3))
         tokens, lengths = proposal.tokens, proposal.lengths
         require(tokens.dtype == torch.int64 and tokens.shape[0] == 3, "tokens must be int64 [B, K]")
         require(lengths.dtype == torch.int64 and lengths.shape == (3,), "lengths: int64 [B]")
@@ -90,14 +76,14 @@ def _require_samples(built: Any, sampling: Sampling, count: int) -> None:
     prompt, rows = toy_prompts(1)[0], list(range(count))
     for row in rows:
         start_row(built, row, prompt, sampling)
-    proposal = built.propose(rows, [4] * count, _noise(count, 4, 1))
+    proposal = built.propose(rows, [4] * count, toy_noise(count, 4, 1))
     alike = torch.ones(count, dtype=torch.bool)
     for place, which in enumerate(("first", "second", "third", "fourth")):
         alike &= proposal.lengths > place
         if int(alike.sum()) < 40:
             break
         drawn = proposal.tokens[alike, place]
-        _require_sample(drawn, _full_probs(proposal, int(alike.nonzero()[0]), place), which)
+        _require_sample(drawn, full_probs(proposal, int(alike.nonzero()[0]), place), which)
         alike &= proposal.tokens[:, place] == drawn.mode().values
     for row in rows:
         built.stop(row)
@@ -133,33 +119,17 @@ def check_processors_are_applied(drafter: Any) -> None:
         require(cold.max() > warm.max(), "the temperature is not applied to the draft")
 
 
-def first_proposal(built: Any, prompt: list[int], sampling: Sampling) -> Proposal:
-    """What is proposed where one token is asked for."""
-    start_row(built, 0, prompt, sampling)
-    proposal: Proposal = built.propose([0], [1], _noise(1, 1))
-    built.stop(0)
-    return proposal
-
-
-def first_distribution(built: Any, prompt: list[int], sampling: Sampling) -> Tensor | None:
-    """The first drafted token's distribution; None when nothing or nothing random is drafted."""
-    proposal = first_proposal(built, prompt, sampling)
-    if proposal.probs is None or not proposal.lengths[0]:
-        return None
-    return _full_probs(proposal, 0, 0)
-
-
 @check("drafter")
 def check_greedy_rows_draft_one_hot(drafter: Any) -> None:
     """At temperature 0 the draft is deterministic: probs are None or one-hot at the token."""
     built = _built(drafter)
     rows = started_rows(built, Sampling())
-    one = built.propose(rows, [3] * 3, _noise(3, 3, 1))
+    one = built.propose(rows, [3] * 3, toy_noise(3, 3, 1))
     _require_one_hot(one)
     for row in rows:
         built.stop(row)
     rows = started_rows(built, Sampling())
-    two = built.propose(rows, [3] * 3, _noise(3, 3, 2))
+    two = built.propose(rows, [3] * 3, toy_noise(3, 3, 2))
     for row in rows:
         built.stop(row)
     require(torch.equal(one.lengths, two.lengths), "greedy drafts depend on the noise")
@@ -174,7 +144,7 @@ def check_greedy_rows_draft_one_hot(drafter: Any) -> None:
 def _require_one_hot(proposal: Proposal) -> None:
     for row, count in enumerate(proposal.lengths.tolist()):
         for place in range(count):
-            probs = _full_probs(proposal, row, place)
+            probs = full_probs(proposal, row, place)
             require(
                 abs(float(probs[proposal.tokens[row, place]]) - 1) < 1e-5,
                 "a greedy row's probs are not one-hot at the drafted token",
@@ -203,7 +173,7 @@ def _compare_with_fresh(
     text = list(prompt)
     start_row(built, 0, text, sampling)
     for turn in range(2):
-        proposal = built.propose([0], [3], _noise(1, 3, turn))
+        proposal = built.propose([0], [3], toy_noise(1, 3, turn))
         standing = proposal.tokens[0, : min(accepted, int(proposal.lengths[0]))].tolist()
         emitted = list(standing)
         if corrected or not standing:
@@ -211,7 +181,7 @@ def _compare_with_fresh(
         _commit(built, [0], [text], [emitted])
         text += emitted
     start_row(built, 1, text, sampling)
-    noise = _noise(1, 3, 9)
+    noise = toy_noise(1, 3, 9)
     continued = built.propose([0], [3], noise)
     fresh = built.propose([1], [3], noise)
     built.stop(0)
@@ -246,7 +216,7 @@ def _require_equal(one: Proposal, other: Proposal, message: str) -> None:
     for row, count in enumerate(one.lengths.tolist()):
         for place in range(count):
             require(one.tokens[row, place] == other.tokens[row, place], message)
-            first, second = _full_probs(one, row, place), _full_probs(other, row, place)
+            first, second = full_probs(one, row, place), full_probs(other, row, place)
             require(torch.allclose(first, second, atol=_TOLERANCE), message)
 
 
@@ -256,7 +226,7 @@ def check_rows_are_independent(drafter: Any) -> None:
     for sampling in (Sampling(), _SAMPLED):
         built = _built(drafter)
         rows = started_rows(built, sampling, 4)
-        noise = _noise(4, 4)
+        noise = toy_noise(4, 4)
         order = [2, 0, 3, 1]
         together = built.propose(order, [4, 1, 0, 3], noise[order])
         alone = _built(drafter)
@@ -283,14 +253,14 @@ def check_row_numbers_are_reused(drafter: Any) -> None:
     # It ends as the earlier request went on from, so that whoever remembers would copy.
     later = [*other[:4], *earlier[2:5]]
     start_row(built, 0, earlier, Sampling())
-    built.propose([0], [3], _noise(1, 3))
+    built.propose([0], [3], toy_noise(1, 3))
     built.stop(0)
     start_row(built, 0, later, Sampling())
-    again = built.propose([0], [3], _noise(1, 3))
+    again = built.propose([0], [3], toy_noise(1, 3))
     built.stop(0)
     fresh = _built(drafter)
     start_row(fresh, 0, later, Sampling())
-    first = fresh.propose([0], [3], _noise(1, 3))
+    first = fresh.propose([0], [3], toy_noise(1, 3))
     _require_equal(again, first, "a reused row number remembers its earlier request")
 
 
@@ -299,15 +269,15 @@ def check_commits_in_parts_and_any_order(drafter: Any) -> None:
     """Rows of one proposal may be committed in another order, or stopped without commit."""
     built, prompts = _built(drafter), toy_prompts(3)
     rows = started_rows(built, Sampling())
-    built.propose(rows, [3] * 3, _noise(3, 3))
+    built.propose(rows, [3] * 3, toy_noise(3, 3))
     built.stop(1)
     emitted = {2: [9, 8], 0: [7]}
     _commit(built, [2, 0], [prompts[2], prompts[0]], [emitted[2], emitted[0]])
-    found = built.propose([0, 2], [3, 3], _noise(2, 3))
+    found = built.propose([0, 2], [3, 3], toy_noise(2, 3))
     fresh = _built(drafter)
     for row in (0, 2):
         start_row(fresh, row, [*prompts[row], *emitted[row]], Sampling())
-    expected = fresh.propose([0, 2], [3, 3], _noise(2, 3))
+    expected = fresh.propose([0, 2], [3, 3], toy_noise(2, 3))
     _require_equal(found, expected, "rows committed in another order mix up their texts")
 
 
@@ -317,7 +287,7 @@ def check_short_and_ending_prompts(drafter: Any) -> None:
     built = _built(drafter)
     for prompt in ([5], [5, 1, 9, 1], [1, 1]):
         start_row(built, 0, prompt, Sampling())
-        proposal = built.propose([0], [2], _noise(1, 2))
+        proposal = built.propose([0], [2], toy_noise(1, 2))
         require(int(proposal.lengths[0]) <= 2, "proposes more than asked for")
         _commit(built, [0], [prompt], [[8]])
         built.stop(0)
@@ -332,7 +302,7 @@ def check_copies_depend_on_the_text_alone(drafter: Any) -> None:
     found = []
     for seed, sampling in enumerate((Sampling(), _SAMPLED, Sampling(0.3, top_k=2))):
         rows = started_rows(built, sampling)
-        found.append(built.propose(rows, [3] * 3, _noise(3, 3, seed)))
+        found.append(built.propose(rows, [3] * 3, toy_noise(3, 3, seed)))
         for row in rows:
             built.stop(row)
     for proposal in found:
@@ -359,5 +329,5 @@ def check_prompt_states_are_used_as_given(drafter: Any) -> None:
     assert wanted is not None
     built = _built(drafter)
     built.start(0, prompt, Sampling(), wanted, None)
-    built.propose([0], [1], _noise(1, 1))
+    built.propose([0], [1], toy_noise(1, 1))
     built.stop(0)

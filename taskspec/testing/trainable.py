@@ -11,9 +11,9 @@ import torch
 
 from taskspec.interfaces import Sampling, TrainableDrafter, TrainingBatch
 from taskspec.testing.check import check, require
-from taskspec.testing.drafters import first_distribution, first_proposal
 from taskspec.testing.exercises import exercise_of
 from taskspec.testing.toy_draft import packed_together, toy_alignment, toy_answers, with_padding
+from taskspec.testing.toy_proposals import first_distribution, first_proposal, full_probs
 from taskspec.testing.toy_target import VOCABULARY, toy_corpus, toy_target
 
 _TOLERANCE = 1e-3
@@ -140,8 +140,7 @@ def check_trained_equals_served(drafter: Any) -> None:
         require(
             proposal.probs is not None, "a trainable draft must propose with probs when it samples"
         )
-        served = first_distribution(built, text, Sampling(1.0))
-        assert served is not None
+        served = full_probs(proposal, 0, 0)
         full = torch.zeros(VOCABULARY)
         columns = torch.arange(VOCABULARY) if built.vocabulary is None else built.vocabulary
         full[columns] = trained[place]
