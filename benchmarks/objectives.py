@@ -20,14 +20,14 @@ from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
 from taskspec.evaluation.metrics import acceptance_rate, block_efficiency, draft_accuracy
 from taskspec.interfaces import Aligner, Sampling, TrainableDrafter
-from taskspec.pipeline.collect import load_answers
+from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.draft import draft_folder, drafter_class, split_answers
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.speed import acceptance_steps
+from taskspec.pipeline.subject import open_run
 from taskspec.pipeline.verifiers import plain_verifier
 from taskspec.recipe.choice import PluginChoice
-from taskspec.recipe.loading import load_recipe
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
 from taskspec.registry import default_registry
 from taskspec.training.fit import fit
@@ -43,16 +43,6 @@ OBJECTIVES: dict[str, object] = {
     "0.5 forward-kl + 0.5 log-acceptance": {"forward-kl": 0.5, "log-acceptance": 0.5},
 }
 DRAFT_LENGTH, NEW_TOKENS, BATCH = 4, 48, 32
-
-
-def open_run(folder: Path) -> RunContext:
-    """The context of a finished run."""
-    registry = default_registry()
-    loaded = load_recipe(str(folder / "recipe.yaml"), [], registry)
-    context = RunContext(loaded, registry, folder, Console())
-    for stage in sorted((folder / "stages").iterdir()):
-        context.stage_folders[stage.name.partition("-")[2]] = stage
-    return context
 
 
 def validation_requests(context: RunContext, most: int) -> list[Request]:
@@ -115,7 +105,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--data", default="teacher", choices=["teacher", "student", "mixed"])
     arguments = parser.parse_args()
-    context = open_run(arguments.run)
+    context = open_run(arguments.run, default_registry(), Console())
     print("| objective | accuracy | acceptance rate, k = 4 | block efficiency | training |")
     print("|---|---|---|---|---|")
     before = measure(

@@ -16,14 +16,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from objectives import open_run
+from rich.console import Console
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.interfaces import Aligner, TrainableDrafter
 from taskspec.models.loading import LanguageModel
 from taskspec.pipeline.draft import draft_folder, drafter_class, split_answers
+from taskspec.pipeline.subject import open_run
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin, make_plugin_options
+from taskspec.registry import default_registry
 from taskspec.training.batches import make_batch
 from taskspec.training.fit import fit
 from taskspec.training.held_out import HeldOutScore, score_batch
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=10_000)
     parser.add_argument("--draft", default="small")
     arguments = parser.parse_args()
-    context = open_run(arguments.run)
+    context = open_run(arguments.run, default_registry(), Console())
     train, held = (split_answers(context, split) for split in ("train", "validation"))
     choice = context.recipe.draft.pool[arguments.draft]
     options = make_plugin_options(context.registry, "drafter", choice)

@@ -24,6 +24,10 @@ def check_output(path: Path) -> None:
         )
     if path.exists() and not path.is_file():
         raise ArtifactError(f"{path} cannot be written: it is no file; name another one")
+    if not os.access(path.parent, os.W_OK):
+        raise ArtifactError(
+            f"{path} cannot be written: {path.parent} lets you add no files; name another folder"
+        )
 
 
 @contextmanager

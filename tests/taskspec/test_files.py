@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,10 @@ def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path: Path) -> None:
         check_output(notes / "found.json")
     with pytest.raises(ArtifactError, match="it is no file; name another one"):
         check_output(tmp_path)
+
+
+def test_a_folder_that_others_own_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may write anywhere, so the system's answer is given here.
+    monkeypatch.setattr(os, "access", lambda place, mode: not (mode & os.W_OK))
+    with pytest.raises(ArtifactError, match=f"{tmp_path} lets you add no files"):
+        check_output(tmp_path / "found.json")
