@@ -3,7 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Without an NVIDIA GPU the CPU build serves; asked for first, it keeps gigabytes of CUDA away.
 TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo torch==2.13.0)
-PYTEST := $(BIN)/pytest -q -p no:cacheprovider
+# Tests share the cores: two processes of one thread each, as threads of two would wait awake.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -p no:cacheprovider -n 2
 
 .PHONY: quickstart test test-slow lint install install-dev clean
 
@@ -11,7 +12,7 @@ quickstart: install  ## From nothing to the table and a bundle.
 	$(BIN)/taskspec run quickstart $(ARGS)
 
 test: install-dev lint  ## The fast suite.
-	OMP_NUM_THREADS=1 $(PYTEST) -n 2 -m "not slow and not gpu" tests
+	$(PYTEST) -m "not slow and not gpu" tests
 
 test-slow: install-dev  ## Kill and resume, fresh distributions, the real model.
 	$(PYTEST) -m "slow and not gpu" tests
