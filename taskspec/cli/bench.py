@@ -95,9 +95,9 @@ def train(
     )
     with console.status("measuring") as status:
         found = bench_train(subject, repeats, lambda name: status.update(f"measured: {name}"))
-    _show(found, console)
     if out is not None:
         _write(found, out)
+    _show(found, console)
 
 
 def _show(found: TrainBench, console: object) -> None:

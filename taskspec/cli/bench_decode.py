@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from taskspec.evaluation.bench_decode import DecodeBench
+    from taskspec.serving.bundle import Bundle
 
 
 def decode(
@@ -69,6 +70,7 @@ def decode(
     from rich.console import Console
 
     from taskspec.cli.other_engines import other_engines
+    from taskspec.errors import TaskSpecError
     from taskspec.evaluation.bench_decode import BenchPlan, bench_decode
     from taskspec.files import check_output
     from taskspec.pipeline.progress import progress
@@ -81,6 +83,11 @@ def decode(
     sizes = _sizes(batches)
     loaded = load_bundle(bundle, default_registry(), target)
     prompts = held_out_prompts(loaded, bundle, corpus, count, tokens, seed, console)
+    if max(sizes, default=0) > len(prompts):
+        raise TaskSpecError(
+            f"--batches: there are {len(prompts)} prompts to answer, fewer than {max(sizes)} at "
+            "once; ask for more by --count, or for fewer at once"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         others = other_engines(
             loaded, against, python or [], assistant, gguf, Path(scratch), console
@@ -90,9 +97,9 @@ def decode(
         total = len(prompts) * repeats + 2 * len(sizes) * repeats
         with progress(console, "answering", total) as advance:
             found = bench_decode(loaded, prompts, plan, lambda: advance(1))
-    _show(found, console)
     if out is not None:
-        _write(found, out)
+        _write(found, loaded, seed, out)
+    _show(found, console)
 
 
 def _sizes(batches: str) -> list[int]:
@@ -108,6 +115,8 @@ def _sizes(batches: str) -> list[int]:
 
 
 def _show(found: DecodeBench, console: Console) -> None:
+    from rich.markup import escape
+
     from taskspec.evaluation.table import figures_table
 
     tasks = found.methods[0].by_task
@@ -118,13 +127,14 @@ def _show(found: DecodeBench, console: Console) -> None:
         ratio, cost = each.ratio, each.cost
         interval = f"{ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
         parts = (f"{each.by_task[task]:.2f}" for task in tasks)
-        speeds.add_row(each.name, f"{each.tokens_per_second:.1f}", interval)
-        by_task.add_row(each.name, *parts)
+        name = escape(each.name)
+        speeds.add_row(name, f"{each.tokens_per_second:.1f}", interval)
+        by_task.add_row(name, *parts)
         if cost is not None:
             observed = (each.acceptance_rate or 0.0, each.block_efficiency or 0.0)
             model = (cost.draft_ratio, cost.verify_ratio, cost.predicted, cost.efficiency)
             cells = (f"{figure:.2f}" for figure in observed + model)
-            costs.add_row(each.name, str(cost.draft_length), *cells)
+            costs.add_row(name, str(cost.draft_length), *cells)
     several = figures_table(
         "prompts at once", "plain tokens/s", "over one", "routed", "over plain", "differ"
     )
@@ -140,6 +150,8 @@ def _show(found: DecodeBench, console: Console) -> None:
         )
     for table in (speeds, by_task, costs, *([several] if found.batches else [])):
         console.print(table, "")
+    for engine, said in found.failed.items():
+        console.print(f"{engine} is left out: {said}", highlight=False, markup=False)
     steady = next(each.steady_ratio for each in found.methods if each.name == "routed")
     without = "" if steady is None else f" (routed without them {steady:.2f})"
     console.print(
@@ -151,7 +163,7 @@ def _show(found: DecodeBench, console: Console) -> None:
     )
 
 
-def _write(found: DecodeBench, path: Path) -> None:
+def _write(found: DecodeBench, bundle: Bundle, seed: int, path: Path) -> None:
     import json
     from dataclasses import asdict
 
@@ -159,6 +171,12 @@ def _write(found: DecodeBench, path: Path) -> None:
     from taskspec.pipeline.environment import describe_environment
     from taskspec.registry import default_registry
 
-    environment = describe_environment(default_registry())
+    environment = {
+        **describe_environment(default_registry()),
+        "target": bundle.manifest.target,
+        "fingerprint": bundle.target.fingerprint,
+        "dtype": bundle.manifest.dtype,
+        "seed": seed,
+    }
     value = {**asdict(found), "roofline": found.roofline, "environment": environment}
     write_atomically(path, json.dumps(value, indent=2) + "\n")

@@ -83,9 +83,9 @@ def certify(
     requests = [Request(each.id, each.ids, tokens) for each in prompts]
     certificate = _examine(loaded, registry, chosen, requests, plan, console)
     outcomes = _enumerated(chosen)
-    _show(certificate, chosen.name, outcomes, console)
     if out is not None:
-        _write(certificate, chosen.name, outcomes, out)
+        _write(certificate, bundle, chosen.name, outcomes, out)
+    _show(certificate, chosen.name, outcomes, console)
     if not certificate.passed or not all(each.passed for each in outcomes):
         raise typer.Exit(1)
 
@@ -189,18 +189,22 @@ def _mark(passed: bool) -> str:
     return "passed" if passed else "failed"
 
 
-def _write(found: Certificate, verifier: str, outcomes: list[Outcome], path: Path) -> None:
+def _write(
+    found: Certificate, bundle: Path, verifier: str, outcomes: list[Outcome], path: Path
+) -> None:
     import json
     from dataclasses import asdict
 
-    from taskspec.pipeline.artifacts import write_atomically
+    from taskspec.pipeline.artifacts import read_done, write_atomically
     from taskspec.pipeline.environment import describe_environment
     from taskspec.registry import default_registry
 
     rules = [
         {"rule": each.check.name, "passed": each.passed, "note": each.note} for each in outcomes
     ]
+    mark = read_done(bundle)
     value = {
+        "bundle": None if mark is None else mark.result,
         "passed": found.passed and all(each.passed for each in outcomes),
         **asdict(found),
         "verifier": {"name": verifier, "rules": rules},

@@ -75,6 +75,7 @@ class DecodeBench:
         prompts: Ids of the prompts.
         batches: Several prompts at a time.
         versions: Versions of the other engines, by method.
+        failed: What engines said that ended on the way, and are left out, by method.
     """
 
     methods: tuple[MethodSpeed, ...]
@@ -88,6 +89,7 @@ class DecodeBench:
     prompts: tuple[str, ...]
     batches: tuple[BatchSpeed, ...]
     versions: Mapping[str, str]
+    failed: Mapping[str, str]
 
     @property
     def roofline(self) -> float:
@@ -163,14 +165,14 @@ def bench_decode(
             engine = engines.enter_context(OtherEngine(other))
             ways[name], versions[name] = theirs(engine, tokens), engine.version
             ways[name](prompts[0])
-        found = take_turns(ways, prompts, plan.repeats, on_done)
+        found, failed = take_turns(ways, prompts, plan.repeats, on_done)
     overhead = _overhead(found[PLAIN], cost)
     costs = {
         name: _cost(bundle, name, length, found, cost, prompts[0].ids, overhead)
         for name, length in lengths.items()
     }
     loops = [is_looping(answers[0].tokens) for answers in found[PLAIN]]
-    methods = tuple(_speed(name, found, prompts, tokens, loops, costs.get(name)) for name in ways)
+    methods = tuple(_speed(name, found, prompts, tokens, loops, costs.get(name)) for name in found)
     return DecodeBench(
         methods,
         overhead,
@@ -183,6 +185,7 @@ def bench_decode(
         tuple(prompt.id for prompt in prompts),
         _batches(bundle, prompts, plan, methods[0], found[PLAIN], on_done),
         versions,
+        failed,
     )
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from types import TracebackType
@@ -47,6 +48,10 @@ class EnginePlan:
     def installed(self) -> bool:
         """Whether this interpreter has it; another one is asked when it starts."""
         return self.python != sys.executable or find_spec(MODULES[self.engine]) is not None
+
+
+class EngineEndedError(TaskSpecError):
+    """Another engine's process ended while it was asked."""
 
 
 @dataclass
@@ -106,7 +111,8 @@ class OtherEngine:
         """End the process, which ends by itself when nobody asks any more."""
         if self._process is not None:
             assert self._process.stdin is not None and self._process.stdout is not None
-            self._process.stdin.close()
+            with suppress(OSError):
+                self._process.stdin.close()
             try:
                 self._process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
@@ -120,12 +126,14 @@ class OtherEngine:
         """Seconds that it takes to answer a prompt with so many tokens.
 
         Raises:
-            TaskSpecError: When it ends without an answer.
+            EngineEndedError: When it ends without an answer.
         """
         assert self._process is not None and self._process.stdin is not None
         wish = {"prompt": list(prompt), "tokens": tokens}
-        self._process.stdin.write(json.dumps(wish) + "\n")
-        self._process.stdin.flush()
+        # One that has ended takes no wish; what it said tells why.
+        with suppress(OSError):
+            self._process.stdin.write(json.dumps(wish) + "\n")
+            self._process.stdin.flush()
         said = self._hear()
         seconds: float = said["seconds"] * tokens / max(1, said["wrote"])
         return seconds
@@ -137,7 +145,7 @@ class OtherEngine:
             self._noise.seek(0)
             last = self._noise.read().strip().splitlines()[-1:] or ["it said nothing"]
             self.close()
-            raise TaskSpecError(f"{self.plan.engine} ended without an answer: {last[0]}")
+            raise EngineEndedError(f"{self.plan.engine} ended without an answer: {last[0]}")
         said: dict[str, Any] = json.loads(line)
         return said
 

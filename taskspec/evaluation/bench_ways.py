@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
-from taskspec.evaluation.bench_engines import OtherEngine
+from taskspec.evaluation.bench_engines import EngineEndedError, OtherEngine
 from taskspec.evaluation.dealing import deal
 from taskspec.serving.bundle import Bundle
 
@@ -110,15 +110,25 @@ def take_turns(
     prompts: Sequence[BenchPrompt],
     repeats: int,
     on_done: Callable[[], None],
-) -> dict[str, list[list[Answered]]]:
-    """Every way's answers to every prompt, `repeats` of each."""
+) -> tuple[dict[str, list[list[Answered]]], dict[str, str]]:
+    """Every way's answers to every prompt, `repeats` of each; and the engines that ended.
+
+    These are left out with what they had answered, and named with what they said.
+    """
+    failed: dict[str, str] = {}
     found: dict[str, list[list[Answered]]] = {name: [[] for _ in prompts] for name in ways}
     names = list(ways)
     for repeat in range(repeats):
         for index, prompt in enumerate(prompts):
             turn = (index + repeat) % len(names)
             for name in names[turn:] + names[:turn]:
-                found[name][index].append(ways[name](prompt))
+                if name in failed:
+                    continue
+                try:
+                    found[name][index].append(ways[name](prompt))
+                except EngineEndedError as error:
+                    failed[name] = str(error)
+                    del found[name]
             on_done()
         gc.collect()
-    return found
+    return found, failed

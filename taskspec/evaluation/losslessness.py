@@ -151,10 +151,16 @@ def certify_sampled(
     ranks: list[float] = []
     impossible = answers = 0
     for number, setting in enumerate(settings):
+        # Answers must not share their noise: the test takes their tokens for independent.
+        asked = [(e, draw) for e in _requests(prompts, setting) for draw in range(draws)]
         requests = [
-            replace(each, id=f"{each.id}/{draw}", sampling=sampling, seed=number * draws + draw)
-            for each in _requests(prompts, setting)
-            for draw in range(draws)
+            replace(
+                each,
+                id=f"{each.id}/{draw}",
+                sampling=sampling,
+                seed=number * len(asked) + index,
+            )
+            for index, (each, draw) in enumerate(asked)
         ]
         for request, found in zip(
             requests, engine.generate(requests, setting.batch_size), strict=True

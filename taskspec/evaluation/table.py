@@ -184,12 +184,8 @@ def render(results: Results, console: Console) -> None:
         console.print(lossy_warning(results.verifier.name), style="bold red", soft_wrap=True)
     console.print(_method_table(results), "")
     console.print(_task_table(results), "")
-    lossless = results.lossless
-    checked_by = "" if results.verifier.lossless else ", by the verifier 'greedy' instead"
-    verdict = "identical" if lossless.mismatches == 0 else f"{lossless.mismatches} DIFFER"
     lines = [
-        f"lossless   {lossless.checked} held-out prompts decoded greedily with drafts and "
-        f"plainly in {lossless.dtype}{checked_by}: {verdict}",
+        f"lossless   {_lossless_text(results)}",
         f"tasks      {results.clustering.clusters} found"
         + _percent(", clustering accuracy ", results.clustering.accuracy),
         f"router     {results.router.latency_ms:.2f} ms per prompt"
@@ -208,6 +204,18 @@ def lossy_warning(verifier: str) -> str:
     return (
         f"NOT LOSSLESS: the verifier '{verifier}' changes what the target says; its speed-ups "
         "compare different answers"
+    )
+
+
+def _lossless_text(results: Results) -> str:
+    lossless = results.lossless
+    if lossless.checked == 0:
+        return "not checked"
+    checked_by = "" if results.verifier.lossless else ", by the verifier 'greedy' instead"
+    verdict = "identical" if lossless.mismatches == 0 else f"{lossless.mismatches} DIFFER"
+    return (
+        f"{lossless.checked} held-out prompts decoded greedily with drafts and plainly in "
+        f"{lossless.dtype}{checked_by}: {verdict}"
     )
 
 
@@ -248,11 +256,15 @@ def _task_table(results: Results) -> Table:
 def figures_table(first: str, *columns: str, title: str | None = None) -> Table:
     """An empty table of names and figures; figures stay whole where a terminal is narrow."""
     table = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+        title=None if title is None else escape(title),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
     )
     table.add_column(first, overflow="fold")
     for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(escape(name), justify="right", no_wrap=True)
     return table
 
 

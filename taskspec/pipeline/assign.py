@@ -124,7 +124,7 @@ class Assign(Stage):
             },
         )
         notes = [
-            f"no validation prompts are of {chosen[label].task}; those of all tasks were measured"
+            f"too few validation prompts are of {chosen[label].task}; those of all were measured"
             for label in bench.borrowing
         ]
         return "; ".join([*(describe(assignment) for assignment in chosen), *notes])

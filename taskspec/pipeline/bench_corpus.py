@@ -78,12 +78,16 @@ def bench_corpus(
     prompts = conversations(subject, registry, chosen, plan, console)
     methods = Methods(subject.assigned, subject.pool, prompts)
     missing = [name for name in _BASELINES if name not in subject.assigned.baselines]
+    elsewhere = "; the run's folder may have more" if set(subject.results) == {"bundle"} else ""
     if missing:
-        notes.append(f"no draft for {', '.join(missing)} here; the folder of the run has them all")
+        notes.append(f"no draft for {', '.join(missing)} here{elsewhere}")
     if plan.turns == "all":
         notes.append(
             "later turns follow the target's own plain greedy answers, the same for all methods"
         )
+        cut = sum(1 + len(each.later) for each, _ in chosen) - len(prompts)
+        if cut:
+            notes.append(f"{cut} later turns left out: with what came before they are too long")
     environment = {
         **describe_environment(registry),
         "fingerprint": subject.target.fingerprint,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +64,9 @@ def bench_leave_one_out(
             journal = work / f"timings-{run.bundle.parent.name}.jsonl"
             timings += _time(bundle, own, journal, recipe, console)
             prompts += own
-        methods = list(dict.fromkeys(each.method for each in timings))
+        tasks = [run.task for run in runs]
+        methods, missing = _common(timings, {p.request.id: p.row for p in prompts}, tasks)
+        notes += missing
         resamples = recipe.evaluate.resamples
         return compare_beside(timings, prompts, methods, ROUTED, resamples, notes, environment)
 
@@ -85,13 +87,28 @@ def _prompts(run: LeftOut, bundle: Bundle, recipe: Recipe) -> list[HeldOut]:
         )
     config = recipe.evaluate
     count = min(config.prompts_per_task, len(members))
-    found = []
+    found: list[HeldOut] = []
     for example in random.Random(recipe.seed).sample(members, count):
         request, route = bundle.request(
-            example.id, example.messages, config.max_new_tokens, seed=recipe.seed
+            example.id, example.messages, config.max_new_tokens, seed=recipe.seed + len(found)
         )
         found.append(HeldOut(replace(request, draft=None), example, run.task, route))
     return found
+
+
+def _common(
+    timings: Sequence[Timing], rows: Mapping[str, str], tasks: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The methods that every task was answered with, and which others were left out for what."""
+    had: dict[str, set[str]] = {}
+    for each in timings:
+        had.setdefault(each.method, set()).add(rows[each.prompt])
+    notes = [
+        f"{method} is left out: not measured on {', '.join(t for t in tasks if t not in own)}"
+        for method, own in had.items()
+        if len(own) < len(tasks)
+    ]
+    return [method for method, own in had.items() if len(own) == len(tasks)], notes
 
 
 def _note(task: str, prompts: Sequence[HeldOut]) -> str:

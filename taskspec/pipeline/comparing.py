@@ -14,6 +14,7 @@ from taskspec.evaluation.comparison import Comparison, from_json, to_json
 from taskspec.evaluation.matrix import Matrix, Timing
 from taskspec.evaluation.table import ResultRow
 from taskspec.pipeline.artifacts import (
+    DONE,
     check_files,
     digest,
     finished,
@@ -45,13 +46,13 @@ def check_place(folder: Path | None) -> None:
 
 
 def _may_be_replaced(folder: Path) -> bool:
-    """Whether a folder is empty or a finished comparison's; an evaluation has results, too."""
+    """Whether a folder is empty, or a finished comparison's and holds nothing else."""
     if not any(folder.iterdir()):
         return True
-    done = read_done(folder)
-    return done is not None and all(
-        name == RESULTS or fnmatch(name, _ALL_TIMINGS) for name in done.files
-    )
+    if read_done(folder) is None:
+        return False
+    own = (DONE, RESULTS, _ALL_TIMINGS)
+    return all(any(fnmatch(each.name, name) for name in own) for each in folder.iterdir())
 
 
 def kept(folder: Path | None, identity: Any, measure: Callable[[Path], Comparison]) -> Comparison:

@@ -72,7 +72,7 @@ class DraftBench:
         entries: The drafts to measure, by name; None for all that aligned drafts can make.
 
     Attributes:
-        borrowing: Tasks without validation prompts, which other tasks' speak for.
+        borrowing: Tasks with fewer than two validation prompts, which others' speak for, too.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class DraftBench:
         tasks = load_tasks(context.stage_folders["partition"])
         self.longest = max(recipe.assign.draft_lengths)
         by_task = validation_by_task(context, tasks)
-        self.borrowing = [label for label, own in by_task.items() if not own]
+        self.borrowing = [label for label, own in by_task.items() if len(own) < _LEAST]
         self.prompts = self._validation_requests(by_task)
         entries = all_entries(context, len(tasks.names)) if entries is None else entries
         self.pool = load_pool(list(entries.values()), context.registry, context.target)
@@ -101,7 +101,9 @@ class DraftBench:
     def _validation_requests(
         self, by_task: Mapping[int, Sequence[Example]]
     ) -> dict[int, list[Request]]:
-        """Some validation prompts of every task; where it has none, of all tasks in turn.
+        """Some validation prompts of every task; where it has one or none, of all tasks in turn.
+
+        One alone bounds no speed-up.
 
         Never training prompts: a draft may have their very answers.
         """
@@ -109,7 +111,9 @@ class DraftBench:
         count = self.context.recipe.assign.prompts_per_task
         mixed = deal(by_task.values())
         return {
-            label: measuring_requests(self.context, stored, [e.id for e in (own or mixed)[:count]])
+            label: measuring_requests(
+                self.context, stored, [e.id for e in (mixed if len(own) < _LEAST else own)[:count]]
+            )
             for label, own in by_task.items()
         }
 
@@ -289,6 +293,8 @@ class DraftBench:
         return Assignment(name, draft, best.draft_length, curve, tuple(trials))
 
 
+_LEAST = 2
+"""Validation prompts without which a task's own bound no speed-up."""
 _TIMED_CANDIDATES = 3
 _NEARLY_PLAIN = 0.95
 _CLEARLY_BETTER = 1.3

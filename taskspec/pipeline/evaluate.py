@@ -23,6 +23,7 @@ from taskspec.evaluation.table import (
 )
 from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.assign import load_assignment, pool_entries
+from taskspec.pipeline.comparing import prompt_hash
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.entries import decode_settings, engine_for
 from taskspec.pipeline.environment import describe_evaluation
@@ -89,8 +90,12 @@ class Evaluate(Stage):
         assert routed is not None
         return (
             f"routed {routed.speedup:.2f}x plain decoding ({routed.speedup_low:.2f}-"
-            f"{routed.speedup_high:.2f}); {lossless.mismatches} of {lossless.checked} answers "
-            f"differ in {lossless.dtype}"
+            f"{routed.speedup_high:.2f}); "
+            + (
+                f"{lossless.mismatches} of {lossless.checked} answers differ in {lossless.dtype}"
+                if lossless.checked
+                else "answers not checked"
+            )
         )
 
 
@@ -126,6 +131,7 @@ def _summarise(
         environment={
             **describe_evaluation(context.recipe, context.registry),
             "fingerprint": context.target.fingerprint,
+            "prompt_hash": prompt_hash(prompts),
         },
     )
 

@@ -46,7 +46,7 @@ def held_out_prompts(context: RunContext, router: PromptRouter) -> list[HeldOut]
         route = router.route(example.prompt_text)
         name = example.task if labelled and example.task else route.assignment.task
         groups.setdefault(name, []).append((example, route))
-    prompts = []
+    prompts: list[HeldOut] = []
     for name, members in groups.items():
         count = min(recipe.evaluate.prompts_per_task, len(members))
         for example, route in random.Random(recipe.seed).sample(members, count):
@@ -56,7 +56,7 @@ def held_out_prompts(context: RunContext, router: PromptRouter) -> list[HeldOut]
                 ids,
                 recipe.evaluate.max_new_tokens,
                 sampling_of(context),
-                seed=recipe.seed,
+                seed=recipe.seed + len(prompts),
             )
             prompts.append(HeldOut(request, example, name, route))
     return prompts

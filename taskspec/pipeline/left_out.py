@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from taskspec.corpus.readers import read_examples
 from taskspec.errors import CorpusError
+from taskspec.pipeline.artifacts import digest
 from taskspec.pipeline.comparing import made_by
 from taskspec.pipeline.run import stages
 from taskspec.pipeline.runner import run_stages
@@ -86,8 +87,8 @@ def run_without(
     for task in tasks:
         console.print(f"\n[bold]without {escape(task)}[/bold]", highlight=False)
         left_out = [*loaded.recipe.corpus.leave_out, task]
-        own = re.sub(r"[^\w.-]+", "-", f"{name}-without-{task}")
-        settings = [*overrides, f"corpus.leave_out={json.dumps(left_out)}", f"name={own}"]
+        own = f"name={_run_name(name, task)}"
+        settings = [*overrides, f"corpus.leave_out={json.dumps(left_out)}", own]
         context = run_stages(
             chosen, load_recipe(loaded.source, settings, registry), registry, console, others
         )
@@ -95,3 +96,10 @@ def run_without(
         found.append(LeftOut(task, folders["bundle"], folders["collect"], made_by(folders)))
         others.append(context.folder)
     return found
+
+
+def _run_name(name: str, task: str) -> str:
+    """A folder's name for each task: `c#` and `c++` are two."""
+    wanted = f"{name}-without-{task}"
+    cleaned = re.sub(r"[^\w.-]+", "-", wanted)
+    return cleaned if cleaned == wanted else f"{cleaned}-{digest(task)[:8]}"

@@ -103,7 +103,8 @@ def gather(folder: Path) -> RunFacts:
     evidence = read_json(run.stages["assign"] / "assignment.json")
     routes = found_routes(run)
     by_speed = routes is not None and routes.by_speed
-    tasks = _tasks(run, known, found, vectors, held_out, timings, evidence["evidence"], by_speed)
+    labels = labels_shown(settings, routes)
+    tasks = _tasks(run, known, found, vectors, held_out, timings, evidence, by_speed)
     return RunFacts(
         name=str(settings["name"]),
         place=str(folder),
@@ -120,9 +121,9 @@ def gather(folder: Path) -> RunFacts:
         drafts=_drafts(run.stages["bundle"]),
         target_pass=next(iter(evidence["target_pass_seconds"]), None),
         overhead=evidence["overhead"],
-        routing=routing_shown(run, held_out, found, routes),
-        labels=labels_shown(settings, routes),
-        certificate=_certificate(run),
+        routing=routing_shown(run, held_out, found, routes, labels.threshold),
+        labels=labels,
+        certificate=_certificate(run, results.verifier.name),
         search=search_shown(run, tasks),
     )
 
@@ -134,7 +135,7 @@ def _tasks(
     vectors: NDArray[np.float32],
     held_out: Sequence[RoutedPrompt],
     timings: Sequence[Timing],
-    evidence: Sequence[Sequence[Mapping[str, Any]]],
+    evidence: Mapping[str, Any],
     by_speed: bool,
 ) -> tuple[Task, ...]:
     assigned = load_assignment(run.stages["assign"]).tasks
@@ -161,7 +162,10 @@ def _tasks(
                 ),
                 draft=chosen.draft,
                 draft_length=chosen.draft_length,
-                candidates=tuple(_candidate(each, chosen.draft) for each in evidence[label]),
+                candidates=tuple(
+                    _candidate(each, evidence["overhead"], chosen.draft)
+                    for each in evidence["evidence"][label]
+                ),
                 measured=measured.get(name),
             )
         )
@@ -203,11 +207,14 @@ def _prompts(
     )
 
 
-def _candidate(evidence: Mapping[str, Any], chosen: str | None) -> Candidate:
+def _candidate(evidence: Mapping[str, Any], overhead: float, chosen: str | None) -> Candidate:
     """A considered draft, from what the assignment wrote of it."""
     measured = None if evidence["measured"] is None else Interval(**evidence["measured"])
     named = evidence["draft"] == chosen
-    return Candidate(**{**evidence, "measured": measured}, chosen=named)
+    # S is over a bare pass of the target; plain decoding takes the overhead as well.
+    predicted = evidence["predicted"] * (1 + overhead)
+    changed = {"predicted": predicted, "measured": measured, "chosen": named}
+    return Candidate(**{**evidence, **changed})
 
 
 def _beginning(text: str) -> str:
@@ -296,13 +303,14 @@ def _drafts(bundle: Path) -> tuple[DraftSize, ...]:
     )
 
 
-def _certificate(run: RunFolder) -> CertificateShown | None:
-    """One that lies in the bundle, or one of the run that is not older than the bundle."""
-    bundle = run.stages["bundle"]
-    made = (bundle / "done.json").stat().st_mtime
-    for path in (bundle / CERTIFICATE, run.path / CERTIFICATE):
-        if path.is_file() and path.stat().st_mtime >= made:
-            return read_certificate(read_json(path))
+def _certificate(run: RunFolder, verifier: str) -> CertificateShown | None:
+    """One of this very bundle with the run's verifier, from the bundle's folder or the run's."""
+    for path in (run.stages["bundle"] / CERTIFICATE, run.path / CERTIFICATE):
+        if path.is_file():
+            value = read_json(path)
+            shown = read_certificate(value)
+            if (shown.bundle, shown.verifier) == (run.done["bundle"].result, verifier):
+                return shown
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from taskspec.evaluation.routing import (
@@ -43,22 +44,37 @@ def labels_shown(settings: Mapping[str, Any], routes: Routes | None) -> RouterLa
 
 
 def routing_shown(
-    run: RunFolder, held_out: Sequence[RoutedPrompt], found: Tasks, routes: Routes | None
+    run: RunFolder,
+    held_out: Sequence[RoutedPrompt],
+    found: Tasks,
+    routes: Routes | None,
+    threshold: float,
 ) -> Routing | None:
     """On held-out prompts whose task is known, else on validation prompts.
 
-    Of a router that learnt what is fastest, on validation prompts: it knows no tasks.
+    Of a router that learnt what is fastest, on validation prompts: it knows no tasks. What the
+    route stage wrote of these is the likeliest class of each, to which the threshold comes here.
     """
     source = "held-out prompts, beside their known tasks"
     prompts, names = list(held_out), list(found.names)
     if routes is not None and routes.by_speed:
         source = "validation prompts, beside the way of decoding that is fastest for each"
-        prompts, names = routed_prompts(run, "route"), [each.task for each in routes.classes]
+        prompts, names = _decided(run, threshold), [each.task for each in routes.classes]
     elif not any(each.task is not None for each in prompts):
         source = "validation prompts, beside the tasks that the partition put them in"
-        prompts = routed_prompts(run, "route")
+        prompts = _decided(run, threshold)
     counted = confusion(prompts, names)
     if counted is None:
         return None
     bins = calibration(prompts)
     return Routing(source, counted, bins, calibration_error(bins))
+
+
+def _decided(run: RunFolder, threshold: float) -> list[RoutedPrompt]:
+    """The route stage's validation prompts, those below the threshold as left to the fallback."""
+    return [
+        each
+        if threshold < 1 and each.probability >= threshold
+        else replace(each, routed=None, right=None)
+        for each in routed_prompts(run, "route")
+    ]

@@ -131,7 +131,7 @@ def _from_bundle(folder: Path, registry: Registry, target: str | None) -> Subjec
     bundle = load_bundle(folder, registry, target)
     manifest = bundle.manifest
     baselines: dict[str, Assignment] = {}
-    for each in (*manifest.tasks, manifest.fallback):
+    for each in (*manifest.tasks, manifest.fallback, *manifest.spares):
         entry = bundle.pool.entries.get(each.draft or "")
         if each.draft is not None and each.draft.endswith(f"@{SINGLE}"):
             baselines.setdefault(SINGLE, each)

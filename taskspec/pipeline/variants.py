@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from taskspec.errors import TaskSpecError
-from taskspec.pipeline.alignment_jobs import SINGLE, trainable_drafts
+from taskspec.pipeline.alignment_jobs import SINGLE
 from taskspec.pipeline.assign import load_assignment
 from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.entries import pool_name
 from taskspec.pipeline.run import stages
 from taskspec.pipeline.runner import run_stages
 from taskspec.recipe.loading import LoadedRecipe, load_recipe
@@ -39,15 +40,20 @@ class Variant:
 
 
 def _no_assignment(full: RunContext) -> tuple[str, ...]:
-    """The same draft at the same length for every task, with what is known of no task."""
+    """The same draft at the same length for every task, with what is known of no task.
+
+    The one aligned on all tasks' prompts, or where nothing trains the fallback's.
+    """
     assigned = load_assignment(full.stage_folders["assign"])
-    draft = next(iter([*trainable_drafts(full), *full.recipe.draft.pool]))
-    single = assigned.baselines.get(SINGLE)
-    length = full.recipe.assign.draft_lengths[0] if single is None else single.draft_length
+    every = assigned.baselines.get(SINGLE, assigned.fallback)
+    draft = next(iter(full.recipe.draft.pool)) if every.draft is None else pool_name(every.draft)
+    length = every.draft_length or full.recipe.assign.draft_lengths[0]
     return (
         f"assign.drafts=[{draft}]",
         f"assign.draft_lengths=[{length}]",
         "assign.margin=0",
+        # A search would have dropped it for some tasks.
+        "align.search.rounds=1",
         # Labels by speed would choose among the tasks' drafts after all.
         "route.labels=task",
     )

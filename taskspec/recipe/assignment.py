@@ -23,7 +23,7 @@ class AssignConfig:
         max_memory: Megabytes that all chosen drafts may take together, as stored, the
             fallback's included; null sets no limit.
         draft_lengths: Draft lengths to consider.
-        prompts_per_task: Validation prompts measured per task.
+        prompts_per_task: Validation prompts measured per task; one alone would bound nothing.
         max_new_tokens: Tokens decoded per prompt while measuring.
         margin: The lower end of a draft's measured 95 % interval must reach this speed-up over
             plain decoding, otherwise the task is decoded plainly.
@@ -52,7 +52,7 @@ class AssignConfig:
             at_least("max_memory", self.max_memory, 0)
         if not self.draft_lengths or min(self.draft_lengths) < 1:
             raise ValueError("draft_lengths must list lengths of at least 1")
-        at_least("prompts_per_task", self.prompts_per_task, 1)
+        at_least("prompts_per_task", self.prompts_per_task, 2)
         at_least("max_new_tokens", self.max_new_tokens, 1)
         at_least("margin", self.margin, 0)
         at_least("resamples", self.resamples, 1)

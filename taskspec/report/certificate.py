@@ -33,7 +33,9 @@ def read_certificate(value: Mapping[str, Any]) -> CertificateShown:
             ),
         ]
         shown = tuple((each.fault, each.caught) for each in faults)
-        return CertificateShown(bool(value["passed"]), tuple(tests), shown)
+        return CertificateShown(
+            bool(value["passed"]), tuple(tests), shown, value["verifier"]["name"], value["bundle"]
+        )
     except (KeyError, TypeError) as error:
         raise ArtifactError(
             f"certificate.json is not what taskspec certify writes ({error}); "

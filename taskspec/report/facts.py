@@ -36,7 +36,7 @@ class Candidate:
         draft: Its name.
         draft_length: The length with the best promise.
         block_efficiency: Tokens per pass there, on validation prompts.
-        predicted: Speed-up that the cost model promises.
+        predicted: Speed-up over plain decoding that the cost model promises.
         memory: Megabytes that it takes as stored.
         measured: Speed-up on validation prompts; None when its promise ruled it out.
         chosen: Whether it was assigned.
@@ -244,11 +244,15 @@ class CertificateShown:
         passed: Whether it was given.
         tests: What was tested.
         faults: Faults that were planted, and whether a test saw each.
+        verifier: Name of the verifier that it was made with.
+        bundle: Identity of the bundle that it is of; None where that has none.
     """
 
     passed: bool
     tests: tuple[CertificateTest, ...]
     faults: tuple[tuple[str, bool], ...]
+    verifier: str
+    bundle: str | None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,14 +23,15 @@ class Axis:
 
     @classmethod
     def over(cls, values: Sequence[float]) -> Axis:
-        """An axis that holds these values, with a little room."""
-        low, high = min(values), max(values)
+        """An axis that holds these values, with a little room; infinite ones end where it ends."""
+        finite = [each for each in values if math.isfinite(each)]
+        low, high = min(finite), max(finite)
         room = 0.06 * max(high - low, 0.1)
         return cls(low - room, high + room)
 
     def at(self, value: float) -> float:
         """Where a value lies."""
-        return round(100 * (value - self.low) / (self.high - self.low), 2)
+        return round(min(100 * (value - self.low) / (self.high - self.low), 100.0), 2)
 
 
 def curve(points: Sequence[tuple[int, float]], most: float, width: float, height: float) -> str:

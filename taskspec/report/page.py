@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from taskspec import __version__
 from taskspec.report.compare import Comparison
 from taskspec.report.facts import RunFacts, Task
 from taskspec.report.figures import Axis, curve, map_place
-from taskspec.report.wording import bytes_text, duration, headline, lead, speedup
+from taskspec.report.wording import bytes_text, duration, headline, how_chosen, lead, speedup
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -31,6 +32,7 @@ def render_run(facts: RunFacts) -> str:
             results=facts.results,
             headline=headline(facts.results),
             lead=lead(facts.results),
+            how_chosen=how_chosen(facts.settings["assign"]),
             axis=Axis.over([1.0, *ends]),
             totals={
                 "seconds": sum(stage.seconds for stage in facts.stages),
@@ -83,6 +85,7 @@ def _environment() -> Environment:
         "curve": curve,
         "place": map_place,
         "mark": mark,
+        "shell": shlex.quote,
     }
     environment.globals["version"] = __version__
     return environment

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from taskspec.evaluation.table import ResultRow, Results, lossy_warning
 
 _MINUTE = 60
@@ -32,7 +35,7 @@ def _kept(results: Results) -> str:
         return "and whether they stayed the same was not checked"
     if lossless.mismatches:
         return f"but {lossless.mismatches} of {lossless.checked} answers differ"
-    return "and not one answer changed"
+    return f"and all {lossless.checked} greedy answers compared in {lossless.dtype} are the same"
 
 
 def lead(results: Results) -> str:
@@ -56,6 +59,29 @@ def lead(results: Results) -> str:
     return " ".join(parts)
 
 
+def how_chosen(assign: Mapping[str, Any]) -> str:
+    """How drafts were chosen, by the recipe's `assign` section."""
+    parts = [
+        "For each task, the cost model ruled out the drafts that cannot pay, and the most "
+        "promising others were timed against plain decoding on validation prompts."
+    ]
+    clearly = f"Of those whose interval reaches {assign['margin']:g} times plain decoding's speed"
+    if assign["objective"] == "memory":
+        kept = f"{100 * assign['memory_share']:.0f} %"
+        parts.append(f"{clearly}, the smallest that keeps {kept} of the fastest one's was chosen.")
+    elif assign["objective"] == "latency":
+        parts.append(
+            f"{clearly}, the one was chosen that shortens the mean answer most, or a smaller one "
+            "that may be as fast. Speed-ups on validation prompts are means over answers, those on "
+            "held-out prompts are of all tokens together."
+        )
+    else:
+        parts.append(f"{clearly}, the fastest was chosen, or a smaller one that may be as fast.")
+    if assign["max_memory"] is not None:
+        parts.append(f"All together had to fit in {assign['max_memory']:g} MB.")
+    return " ".join(parts)
+
+
 def speedup(value: float) -> str:
     """A speed-up, such as `1.34×`."""
     return f"{value:.2f}×"
@@ -75,6 +101,6 @@ def duration(seconds: float) -> str:
 def bytes_text(size: float) -> str:
     """Bytes in decimal units."""
     for unit, name in _UNITS:
-        if size >= unit:
+        if float(f"{size / unit:.3g}") >= 1:
             return f"{size / unit:.3g} {name}"
     return f"{size:.0f} B"

@@ -13,6 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.pipeline.artifacts import read_done
 from taskspec.pipeline.report import gather
 from taskspec.pipeline.run import run_recipe
 from taskspec.recipe.loading import load_recipe
@@ -95,7 +96,22 @@ def test_a_finished_run_has_a_report_and_can_be_compared(write_recipe: Callable[
     assert "undecided" in result.output
     assert (other / "compared-with-tiny.html").is_file()
 
+    evidence = json.loads((folder / "stages/06-assign/assignment.json").read_text())
+    for task, written in zip(facts.tasks, evidence["evidence"], strict=True):
+        for candidate, own in zip(task.candidates, written, strict=True):
+            # S is over a bare pass; plain decoding takes the overhead, too.
+            assert candidate.predicted == own["predicted"] * (1 + evidence["overhead"])
+
     certificate = folder / "bundle" / "certificate.json"
+    mark = read_done(folder / "bundle")
+    assert mark is not None
+    made = mark.result
+    value = {"passed": True, "greedy": [], "sampled": [], "faults": []}
+    for bundle, verifier in ((made, "typical"), ("another", "greedy"), (made, "greedy")):
+        written = {**value, "bundle": bundle, "verifier": {"name": verifier, "rules": []}}
+        certificate.write_text(json.dumps(written))
+        shown = gather(folder).certificate
+        assert (shown is not None) == ((bundle, verifier) == (made, "greedy"))
     certificate.write_text(json.dumps({"greedy": "nothing"}))
     assert "certificate.json is not what taskspec certify writes" in refuse(folder)
     certificate.unlink()

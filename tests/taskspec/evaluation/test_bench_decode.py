@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from taskspec.cli.main import app
 from taskspec.errors import TaskSpecError
 from taskspec.evaluation.bench_engines import EnginePlan, OtherEngine
-from taskspec.evaluation.bench_ways import BenchPrompt, choose_prompts
+from taskspec.evaluation.bench_ways import Answered, BenchPrompt, choose_prompts, take_turns, theirs
 from taskspec.serving.bundle import read_manifest
 
 
@@ -93,6 +93,7 @@ def test_every_way_answers_every_prompt(bundle: Path, tmp_path: Path) -> None:
     assert "choose among transformers" in refused(*common, "--against", "magic")
     assert "fewer --tokens" in refused(*common[:-1], "250")
     assert "numbers above 1" in refused(*common, "--batches", "4,1")
+    assert "fewer than 64 at once" in refused(*common, "--batches", "4,64", "--against", "")
     assert draft in refused(*common, "--assistant", "none")
 
 
@@ -129,3 +130,16 @@ def test_an_interpreter_that_is_not_there_is_named() -> None:
     engine = OtherEngine(EnginePlan("vllm", {}, "no/such/python"))
     with pytest.raises(TaskSpecError, match="cannot run no/such/python"), engine:
         pass
+
+
+@pytest.mark.parametrize("at", ["read line; exit 1", "sleep 0.1; exit 1"])
+def test_an_engine_that_ends_is_left_out_and_named(tmp_path: Path, at: str) -> None:
+    """While it answers, or between two answers: nobody else's measurements are lost."""
+    once = """read line; echo '{"seconds": 1.0, "wrote": 4}'"""
+    script = f"""echo '{{"version": "1"}}'; {once}; echo 'no memory left' >&2; {at}"""
+    prompts = [BenchPrompt(str(index), "a", "text", (1, 2)) for index in range(3)]
+    with answering(tmp_path / "python", script) as engine:
+        ways = {"ours": lambda prompt: Answered(2.0), "vllm": theirs(engine, 4)}
+        found, failed = take_turns(ways, prompts, 2, lambda: None)
+    assert set(found) == {"ours"} and [len(each) for each in found["ours"]] == [2, 2, 2]
+    assert failed == {"vllm": "vllm ended without an answer: no memory left"}

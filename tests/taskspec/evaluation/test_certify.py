@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.decoding.records import DraftChoice, Generation, Request
 from taskspec.evaluation.certificate import FaultFinding, GreedyFinding, SampledFinding
-from taskspec.evaluation.losslessness import MIXED, _ranks, greedy_settings
+from taskspec.evaluation.losslessness import MIXED, _ranks, certify_sampled, greedy_settings
+from taskspec.interfaces import Sampling
 
 
 @pytest.fixture
@@ -82,3 +85,19 @@ def test_findings_judge_themselves() -> None:
     assert not SampledFinding(1.0, 0, 1.0, 2, 9, 0, 1e-6).passed
     assert FaultFinding("", 0, 5, 1e-6).caught and FaultFinding("", 1, 5, None).caught
     assert not FaultFinding("", 0, 5, 0.2).caught
+
+
+def test_no_two_sampled_answers_share_their_noise() -> None:
+    """With one seed for several prompts, ranks of right samples would not be independent."""
+    seeds: list[int] = []
+
+    class Asked:
+        def generate(self, requests: Sequence[Request], batch_size: int) -> list[Generation]:
+            seeds.extend(request.seed for request in requests)
+            return [Generation(each.id, (1,), "length", ()) for each in requests]
+
+    engine: Any = Asked()
+    prompts = [Request(str(index), (2, 3), 4) for index in range(3)]
+    settings = greedy_settings({"a": {2: DraftChoice("a", 2)}}, (1, 4))
+    certify_sampled(engine, cast(Any, None), prompts, settings, Sampling(1.0), 5)
+    assert len(seeds) == len(set(seeds)) == len(settings) * 3 * 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -37,11 +39,29 @@ def test_a_constant_ratio_has_no_width() -> None:
 
 
 def test_prompts_are_drawn_within_their_task() -> None:
-    method, plain = speeds([10, 10], [1, 5]), speeds([10, 10], [9, 9])
-    stratified = speedup_interval(method, plain, ["a", "b"], 200)
+    method, plain = speeds([10] * 4, [1, 1, 5, 5]), speeds([10] * 4, [9] * 4)
+    stratified = speedup_interval(method, plain, ["a", "a", "b", "b"], 200)
     assert stratified.low == pytest.approx(stratified.value) == pytest.approx(stratified.high)
-    pooled = speedup_interval(method, plain, ["a", "a"], 200)
+    pooled = speedup_interval(method, plain, ["a"] * 4, 2000)
     assert (pooled.low, pooled.high) == pytest.approx((9 / 5, 9))
+
+
+@pytest.mark.parametrize("tasks", [["a", "b"], ["a", "b", "b"], ["c", "a", "a"]])
+def test_tasks_of_one_prompt_are_drawn_from_together(tasks: list[str]) -> None:
+    """Each alone would have no spread, and so look certain."""
+    method, plain = (
+        speeds([10, 10, 10][: len(tasks)], [1, 5, 5][: len(tasks)]),
+        speeds([10] * len(tasks), [9] * len(tasks)),
+    )
+    found = speedup_interval(method, plain, tasks, 2000)
+    assert found == speedup_interval(method, plain, ["a"] * len(tasks), 2000)
+    assert found.low < found.value < found.high
+
+
+def test_one_prompt_bounds_nothing_but_plain_decoding_beside_itself() -> None:
+    method, plain = speeds([10], [6]), speeds([10], [9])
+    assert speedup_interval(method, plain, ["a"], 100) == Interval(1.5, 0.0, math.inf)
+    assert speedup_interval(plain, plain, ["a"], 100) == Interval(1.0, 1.0, 1.0)
 
 
 def test_a_known_ratio_lies_in_most_intervals() -> None:

@@ -16,6 +16,7 @@ from taskspec.evaluation.table import (
     RouterScore,
     TaskReport,
     VerifierUsed,
+    figures_table,
     from_json,
     render,
     to_json,
@@ -125,6 +126,19 @@ def test_the_checks_are_printed_in_words() -> None:
     assert "in float32: identical" in text
     assert "3 found, clustering accuracy 97.0%" in text
     assert "0.41 ms per prompt, accuracy 96.0%, speed regret 3.0%" in text
+
+
+def test_what_was_not_checked_is_not_called_identical() -> None:
+    text = printed(replace(RESULTS, lossless=Lossless(0, 0, "float32")))
+    assert "lossless   not checked" in text and "identical" not in text
+
+
+def test_headings_and_titles_are_printed_as_they_are() -> None:
+    output = io.StringIO()
+    table = figures_table("task", "[/INST]", "[code]", title="runs/[b]x")
+    Console(file=output, width=80).print(table)
+    for name in ("[/INST]", "[code]", "runs/[b]x"):
+        assert name in output.getvalue()
 
 
 def test_differing_answers_stand_out() -> None:

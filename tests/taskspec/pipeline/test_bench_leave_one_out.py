@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.evaluation.matrix import Timing
+from taskspec.pipeline.bench_leave_one_out import _common
+from taskspec.pipeline.left_out import _run_name
 
 METHODS = ["plain", "routed", "routed, corrected", "routed, quarantined"]
 
@@ -53,3 +57,19 @@ def test_tasks_that_there_are_not_are_refused(recipe: str) -> None:
     text = "".join(json.dumps({**row, "task": None}) + "\n" for row in rows)
     Path("prompts.jsonl").write_text(text)
     assert "they name 0" in invoke("bench", "leave-one-out", recipe, code=2)
+
+
+def test_tasks_whose_names_are_nearly_the_same_have_runs_of_their_own() -> None:
+    names = [_run_name("mine", task) for task in ("c", "c#", "c++", "c+", "c-")]
+    assert len(set(names)) == len(names) and names[0] == "mine-without-c"
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in names)
+
+
+def test_a_way_that_one_task_lacks_is_left_out_and_named() -> None:
+    def timing(prompt: str, method: str) -> Timing:
+        return Timing(prompt, method, 0, 4, 1.0, (), 0, False)
+
+    timings = [timing("1", "routed"), timing("2", "routed"), timing("1", "routed, quarantined")]
+    methods, notes = _common(timings, {"1": "a", "2": "b"}, ["a", "b"])
+    assert methods == ["routed"]
+    assert notes == ["routed, quarantined is left out: not measured on b"]

@@ -80,3 +80,13 @@ def test_a_comparison_goes_on_is_read_again_or_makes_room_for_another(tmp_path: 
     assert compare(folder) == []
     assert compare(folder, "two") == [""]
     assert [path.name for path in tmp_path.iterdir()] == ["bench"]
+
+
+def test_a_comparisons_folder_with_something_of_the_users_is_not_replaced(tmp_path: Path) -> None:
+    place = tmp_path / "found"
+    compare(place)
+    compare(place, "two")
+    (place / "notes.md").write_text("mine")
+    with pytest.raises(ArtifactError, match=f"{place} holds something else; name another"):
+        compare(place, "three")
+    assert (place / "notes.md").read_text() == "mine"

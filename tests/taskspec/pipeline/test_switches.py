@@ -117,7 +117,7 @@ def test_each_switch_changes_its_part(run: Callable[..., Any], tmp_path: Path) -
     summary = (context.stage_folders["assign"] / "summary.txt").read_text()
     tasks = load_tasks(context.stage_folders["partition"])
     low = tasks.names[tasks.labels["low-train-0"]]
-    assert f"no validation prompts are of {low}; those of all tasks were measured" in summary
+    assert f"too few validation prompts are of {low}; those of all were measured" in summary
 
     with pytest.raises(CorpusError, match="no prompt has the task 'lwo'; tasks are: high, low"):
         run("corpus.leave_out=[lwo]", last="encode")

@@ -76,7 +76,18 @@ def facts(results: Results) -> RunFacts:
         name="mine",
         place="runs/mine",
         recipe="name: mine\n",
-        settings={"name": "mine", "target": {"model": "tiny"}, "align": {"tokens": 10}},
+        settings={
+            "name": "mine",
+            "target": {"model": "tiny"},
+            "align": {"tokens": 10},
+            "route": {"quarantine": False},
+            "assign": {
+                "objective": "speedup",
+                "margin": 1.02,
+                "memory_share": 0.95,
+                "max_memory": None,
+            },
+        },
         command="taskspec run quickstart",
         results=results,
         tasks=(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from taskspec.evaluation.statistics import Interval
 from taskspec.evaluation.table import Lossless, Results, VerifierUsed
 from taskspec.report.certificate import read_certificate
 from taskspec.report.compare import compare
@@ -125,7 +127,8 @@ def contrast(first: str, second: str) -> float:
 
 
 def test_the_headline_says_no_more_than_was_measured(results: Results) -> None:
-    assert headline(results) == "Answers come 1.50 times as fast, and not one answer changed."
+    same = "and all 20 greedy answers compared in float32 are the same"
+    assert headline(results) == f"Answers come 1.50 times as fast, {same}."
     rows = tuple(replace(row, speedup_low=0.9) for row in results.rows)
     assert headline(replace(results, rows=rows)).startswith("No gain is shown")
     rows = tuple(replace(row, speedup=0.8, speedup_high=0.9, speedup_low=0.7) for row in rows)
@@ -135,6 +138,38 @@ def test_the_headline_says_no_more_than_was_measured(results: Results) -> None:
     assert "not checked" in headline(replace(results, lossless=Lossless(0, 0, "float32")))
     lossy = replace(results, verifier=VerifierUsed("typical", False))
     assert "typical changes what is said" in headline(lossy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "the fastest was chosen, or a smaller one that may be as fast."),
+        ({"objective": "memory"}, "the smallest that keeps 95 % of the fastest one's was chosen."),
+        ({"objective": "latency"}, "means over answers"),
+        ({"max_memory": 60.0}, "All together had to fit in 60 MB."),
+        ({"margin": 1.5}, "reaches 1.5 times plain decoding's speed"),
+    ],
+)
+def test_how_drafts_were_chosen_is_what_the_recipe_asked(
+    facts: RunFacts, changes: dict[str, object], said: str
+) -> None:
+    assign = {**facts.settings["assign"], **changes}
+    text = Page(render_run(replace(facts, settings={**facts.settings, "assign": assign}))).text
+    assert said in text
+
+
+def test_an_interval_without_an_end_is_drawn_to_the_edge(facts: RunFacts) -> None:
+    open_end = Interval(1.5, 0.0, math.inf)
+    html = render_run(replace(facts, tasks=(replace(facts.tasks[0], measured=open_end),)))
+    assert "0.00–∞" in Page(html).text and "inf" not in re.sub(r"[a-z]*inf[a-z]+", "", html)
+
+
+def test_commands_can_be_copied_whatever_the_folder_is_called(facts: RunFacts) -> None:
+    text = Page(render_run(replace(facts, place="my runs/x", certificate=None))).text
+    assert "taskspec report 'my runs/x'" in text
+    assert "--out 'my runs/x/bundle/certificate.json'" in text
+    lossy = replace(facts.results, verifier=VerifierUsed("typical", False))
+    assert "taskspec certify" not in render_run(replace(facts, results=lossy, certificate=None))
 
 
 def test_what_a_run_lacks_is_said_to_be_absent(facts: RunFacts) -> None:
@@ -150,6 +185,7 @@ def test_what_a_run_lacks_is_said_to_be_absent(facts: RunFacts) -> None:
 def test_a_certificate_is_shown(facts: RunFacts) -> None:
     certificate = read_certificate(
         {
+            "bundle": "1f",
             "passed": True,
             "greedy": [
                 {
@@ -213,6 +249,7 @@ def test_marks_of_64_tasks_differ() -> None:
 
 def test_sizes_and_times_are_for_people() -> None:
     assert [bytes_text(n) for n in (12, 3_400, 5_600_000)] == ["12 B", "3.4 kB", "5.6 MB"]
+    assert bytes_text(999_600_000) == "1 GB"
     assert [duration(s) for s in (1.25, 75, 150, 7260)] == [
         *("1.2 s", "75 s", "2 min 30 s", "2 h 01 min")
     ]
