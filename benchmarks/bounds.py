@@ -118,7 +118,7 @@ def bounds(
     total = [0.0] * 4
     for answer in answers:
         made: Mapping[str, Guesses] = {
-            name: guesses(pool.drafters[choice.drafter], choice, answer, most)
+            name: guesses(pool.drafters[choice.draft], choice, answer, most)
             for name in competing
             if (choice := pool.choice(name, longest)) is not None
         }

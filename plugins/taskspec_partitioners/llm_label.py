@@ -160,20 +160,25 @@ class LlmLabelPartitioner(Partitioner):
         names: Sequence[str],
         vectors: NDArray[np.float32],
     ) -> NDArray[np.int64]:
-        """Drop tasks that no prompt is voted into, and number the others by size."""
+        """Drop tasks that no prompt is voted into, and number the others by size.
+
+        Ties go to the lower number, so that numbering anew may empty a task; it is dropped, too.
+        """
+        voted = _vote(vectors, known, labels, self.options.neighbours)
         while True:
+            sizes = np.bincount(voted, minlength=len(names))
+            order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+            rank = np.full(len(names), -1)
+            rank[order] = np.arange(len(order))
+            alive = rank[labels] >= 0
+            known, labels = known[alive], rank[labels][alive]
+            names = [names[each] for each in order]
             voted = _vote(vectors, known, labels, self.options.neighbours)
-            alive = np.isin(labels, voted)
-            if alive.all():
+            if len(np.unique(voted)) == len(names):
                 break
-            known, labels = known[alive], labels[alive]
-        sizes = np.bincount(voted, minlength=len(names))
-        order = np.argsort(-sizes, kind="stable")
-        rank = np.empty(len(names), dtype=np.int64)
-        rank[order] = np.arange(len(names))
-        self.task_names = tuple(names[each] for each in order if sizes[each])
-        self._vectors, self._labels = np.ascontiguousarray(known), rank[labels]
-        return self.predict(vectors, ())
+        self.task_names = tuple(names)
+        self._vectors, self._labels = np.ascontiguousarray(known), labels
+        return voted
 
 
 def _make_labeller(options: LlmLabelOptions, context: PartitionContext) -> Labeller:

@@ -25,7 +25,7 @@ def validate(
     from collections import Counter
 
     from taskspec.corpus.readers import read_examples
-    from taskspec.corpus.splits import check_left_out, split_examples
+    from taskspec.corpus.splits import check_left_out, copies_left_out, split_examples
     from taskspec.errors import ModelError
     from taskspec.recipe.checks import choices
     from taskspec.recipe.corpus_path import resolve_corpus
@@ -36,16 +36,16 @@ def validate(
     registry = default_registry()
     loaded = load_recipe(recipe, overrides or [], registry)
     corpus = loaded.recipe.corpus
-    examples = split_examples(
-        read_examples(resolve_corpus(corpus.path, loaded.folder)), corpus, loaded.recipe.seed
-    )
+    read = read_examples(resolve_corpus(corpus.path, loaded.folder))
+    examples = split_examples(read, corpus, loaded.recipe.seed)
+    copies = copies_left_out(read, corpus, loaded.recipe.seed)
     check_left_out(examples, corpus.leave_out)
     counts = Counter(example.split for example in examples)
     typer.echo(f"{loaded.source} is fine")
     typer.echo(f"  target   {loaded.recipe.target.model}, {loaded.recipe.target.dtype}")
     typer.echo(
         f"  prompts  {counts['train']} training, {counts['validation']} validation, "
-        f"{counts['test']} held out"
+        f"{counts['test']} held out" + (f"; {copies}" if copies else "")
     )
     for path, kind, choice in choices(loaded.recipe):
         record = registry.record(kind, choice.use)

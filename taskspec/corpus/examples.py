@@ -48,6 +48,12 @@ class Example:
         return "\n".join(each.content for each in self.messages if each.role != "system")
 
     @property
+    def key(self) -> str:
+        """A short hash of what the prompt says; white space and system message do not count."""
+        text = " ".join(self.prompt_text.split())
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+    @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that follow from what is said, whatever it is called."""
         said = [[asdict(each) for each in self.messages], list(self.later)]

@@ -17,8 +17,11 @@ _LEAST = {"train": 2, "validation": 1, "test": 1}
 def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int) -> list[Example]:
     """Give every prompt a split.
 
-    Marked prompts keep theirs. The others are drawn by a hash of seed and id, so that adding
-    prompts moves none of the old ones.
+    Marked prompts keep theirs, and others that say the same follow them. The rest is drawn by a
+    hash of seed and text, so that adding prompts moves none of the old ones.
+
+    No text is in two splits: where copies are marked for several, those of the most held-out one
+    stay. A draft that has learnt a held-out prompt would show what it remembers.
 
     Args:
         examples: Prompts with distinct ids.
@@ -26,7 +29,8 @@ def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int)
         seed: Draws the splits, and the training prompts when there are more than the limit.
 
     Returns:
-        The prompts in their order, training prompts beyond the limit left out.
+        The prompts in their order; copies of held-out ones, and training prompts beyond the limit,
+        left out.
 
     Raises:
         CorpusError: When a split would be too small to work with.
@@ -43,11 +47,25 @@ def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int)
 
 
 def with_splits(examples: Sequence[Example], config: CorpusConfig, seed: int) -> list[Example]:
-    """Give every prompt a split, whatever their numbers are."""
-    return [
-        example if example.split else replace(example, split=_draw(example.id, config, seed))
-        for example in examples
-    ]
+    """The same, whatever their numbers are."""
+    marked: dict[str, str] = {}
+    for each in examples:
+        if each.split:
+            other = marked.get(each.key, each.split)
+            marked[each.key] = max(each.split, other, key=SPLITS.index)
+    found = []
+    for each in examples:
+        key = each.key
+        split = marked.get(key) or _draw(key, config, seed)
+        if each.split in (None, split):
+            found.append(replace(each, split=split))
+    return found
+
+
+def copies_left_out(examples: Sequence[Example], config: CorpusConfig, seed: int) -> str:
+    """What to say of prompts left out as more held-out ones say the same; empty of none."""
+    count = len(examples) - len(with_splits(examples, config, seed))
+    return f"{count} left out, as prompts of a more held-out split say the same" if count else ""
 
 
 def known_prompts(examples: Sequence[Example], left_out: Sequence[str]) -> list[Example]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.corpus.examples import Example, Message
 from taskspec.corpus.readers import read_examples
-from taskspec.corpus.splits import check_left_out, split_examples
+from taskspec.corpus.splits import check_left_out, copies_left_out, split_examples
 from taskspec.decoding.records import Request
 from taskspec.errors import CorpusError, ModelError
 from taskspec.interfaces import Aligner, Drafter, Sampling, TrainableDrafter
@@ -56,13 +56,16 @@ class Collect(Stage):
             "corpus": _corpus_settings(recipe.corpus),
             "content": corpus_digest(_corpus(context)),
             "collect": answer_settings(recipe.collect),
+            "splits": "by text",
             "seed": recipe.seed,
         }
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Write `examples.json`, `answers-*.safetensors` and `free-*.safetensors`."""
         recipe = context.recipe
-        examples = split_examples(read_examples(_corpus(context)), recipe.corpus, recipe.seed)
+        read = read_examples(_corpus(context))
+        examples = split_examples(read, recipe.corpus, recipe.seed)
+        copies = copies_left_out(read, recipe.corpus, recipe.seed)
         check_left_out(examples, recipe.corpus.leave_out)
         _check_drafts(context)
         requests = self._requests(context, examples)
@@ -81,6 +84,7 @@ class Collect(Stage):
             f"held-out prompts; {tokens:,} answer tokens, "
             f"{sum(len(text.answer_ids) for text in free):,} tokens of free text"
             f"{describe_asking(folder)}"
+            + (f"; {copies}" if copies else "")
             + (f"; {len(known)} prompts were answered before" if known else "")
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taskspec.corpus.examples import Example
+from taskspec.corpus.examples import ALL_TASKS, Example
 from taskspec.corpus.key_terms import key_terms
-from taskspec.errors import CorpusError
+from taskspec.errors import CorpusError, PluginError
 from taskspec.interfaces import PartitionContext, Partitioner
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.context import RunContext
@@ -74,14 +75,48 @@ class Partition(Stage):
         labels = resolve_noise(labels, vectors, train, context.recipe.partition.noise)
         if context.recipe.partition.shuffled:
             labels = shuffle_labels(labels, train, context.recipe.seed)
-        names: Sequence[str] = [name.replace(" ", "-") for name in partitioner.task_names]
-        names = names or key_terms([example.prompt_text for example in examples], labels)
+        names = list(partitioner.task_names)
+        _check_labels(labels, train, len(names), partitioner.name)
+        names = distinct_names(
+            names or key_terms([example.prompt_text for example in examples], labels)
+        )
         (folder / "partitioner").mkdir(exist_ok=True)
         partitioner.save(folder / "partitioner")
         found = {e.id: int(label) for e, label in zip(examples, labels, strict=True)}
         write_json(folder / TASKS, {"names": list(names), "labels": found})
         sizes = [f"{name} ({int((labels[train] == i).sum())})" for i, name in enumerate(names)]
         return f"{len(names)} tasks: {', '.join(sizes)}; {noise} prompts were noise"
+
+
+def _check_labels(
+    labels: NDArray[np.int64], train: NDArray[np.bool_], named: int, partitioner: str
+) -> None:
+    """Refuse tasks that nothing could be learnt from.
+
+    Raises:
+        PluginError: Naming the label.
+    """
+    count = max(int(labels.max()) + 1, named)
+    missing = np.setdiff1d(np.arange(count), labels[train])
+    if len(missing):
+        raise PluginError(
+            f"partitioner '{partitioner}' put no training prompt into task {missing[0]} of "
+            f"{count}; it must number its tasks 0, 1, 2, ... without gaps, and name as many as "
+            "there are"
+        )
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Names without spaces, no two alike, and none that tables use for something else."""
+    found: list[str] = []
+    for name in names:
+        plain = name.replace(" ", "-")
+        others = (plain if n == 1 else f"{plain}-{n}" for n in itertools.count(1))
+        found.append(next(each for each in others if each not in (*_TAKEN, *found)))
+    return found
+
+
+_TAKEN = (ALL_TASKS, "fallback")
 
 
 def resolve_noise(

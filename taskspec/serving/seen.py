@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,15 +19,9 @@ NOT_SAID = (
 )
 
 
-def prompt_key(example: Example) -> str:
-    """A short hash of what a prompt says; white space and the system message do not count."""
-    text = " ".join(example.prompt_text.split())
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
 def prompt_keys(examples: Iterable[Example]) -> frozenset[str]:
     """The keys of several prompts."""
-    return frozenset(map(prompt_key, examples))
+    return frozenset(each.key for each in examples)
 
 
 def write_seen(folder: Path, keys: Iterable[str]) -> None:
@@ -62,6 +55,6 @@ def leave_out_seen(
     """
     if seen is None:
         return examples, [NOT_SAID]
-    fresh = [each for each in examples if prompt_key(each) not in seen]
+    fresh = [each for each in examples if each.key not in seen]
     gone = len(examples) - len(fresh)
     return fresh, [f"{gone} prompts took part in training and are left out"] if gone else []

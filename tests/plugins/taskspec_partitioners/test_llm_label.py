@@ -268,3 +268,12 @@ def test_long_prompts_are_shown_at_both_ends() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LlmLabelOptions(**options)
+
+
+def test_every_task_it_names_has_a_prompt() -> None:
+    """Equal texts, differently labelled: numbering tasks anew turns the tie between them."""
+    vectors = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]], dtype=np.float32)
+    made = LlmLabelPartitioner(LlmLabelOptions(neighbours=2))
+    labels = made._settle(vectors, np.array([0, 1, 1, 1, 1]), ("a", "b"), vectors)
+    assert set(labels) == set(range(len(made.task_names)))
+    assert np.array_equal(made.predict(vectors, ()), labels)

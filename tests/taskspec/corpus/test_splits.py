@@ -7,13 +7,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from taskspec.corpus.examples import Example, Message
-from taskspec.corpus.splits import check_left_out, known_prompts, split_examples
+from taskspec.corpus.splits import (
+    check_left_out,
+    copies_left_out,
+    known_prompts,
+    split_examples,
+    with_splits,
+)
 from taskspec.errors import CorpusError
 from taskspec.recipe.schema import CorpusConfig
 
 CONFIG = CorpusConfig(path="p.jsonl")
 MARKED = [
-    Example(name, (Message("user", "hello"),), split)
+    Example(name, (Message("user", name),), split)
     for name, split in [("=a", "train"), ("=b", "train"), ("=c", "validation"), ("=d", "test")]
 ]
 names = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True)
@@ -22,7 +28,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def examples_of(ids):
-    return [Example(name, (Message("user", "hello"),)) for name in ids]
+    return [Example(name, (Message("user", name.encode().hex()),)) for name in ids]
 
 
 def splits_of(ids, seed=0, config=CONFIG):
@@ -77,6 +83,41 @@ def test_the_seed_draws_splits_and_limited_training_prompts():
     assert {each.id for each in first} != {each.id for each in second}
 
 
+def saying(*texts, splits=None):
+    splits = splits or [None] * len(texts)
+    return [
+        Example(f"p{number}", (Message("system", f"{number}"), Message("user", text)), split)
+        for number, (text, split) in enumerate(zip(texts, splits, strict=True))
+    ]
+
+
+def test_prompts_that_say_the_same_are_in_one_split():
+    texts = [f"question {number}" for number in range(60)]
+    split = with_splits(saying(*texts, *(f" {text}\n" for text in texts), *texts), CONFIG, 0)
+    assert len(split) == 180
+    places = {}
+    for each in split:
+        places.setdefault(each.key, set()).add(each.split)
+    assert all(len(found) == 1 for found in places.values()) and len(places) == 60
+    assert copies_left_out(split, CONFIG, 0) == ""
+
+
+def test_copies_follow_the_marked_prompt():
+    split = with_splits(saying("a", "a ", splits=[None, "test"]), CONFIG, 0)
+    assert [each.split for each in split] == ["test", "test"]
+
+
+def test_of_copies_in_several_splits_the_most_held_out_stay():
+    prompts = saying("a", "a", "a", "b", "b", splits=["train", "test", "train", "validation", None])
+    split = with_splits(prompts, CONFIG, 0)
+    assert [(each.id, each.split) for each in split] == [
+        ("p1", "test"),
+        ("p3", "validation"),
+        ("p4", "validation"),
+    ]
+    assert copies_left_out(prompts, CONFIG, 0).startswith("2 left out")
+
+
 def test_shares_are_kept():
     config = CorpusConfig(path="p.jsonl", validation_share=0.2, test_share=0.3)
     splits = list(splits_of([str(number) for number in range(5000)], config=config).values())
@@ -110,7 +151,7 @@ def test_one_prompt_is_never_enough(ids, seed):
 
 
 TASKS = [
-    Example(f"{task}-{index}", (Message("user", "hello"),), split, task)
+    Example(f"{task}-{index}", (Message("user", f"{task} {index}"),), split, task)
     for task in ("sums", "songs")
     for index, split in enumerate(("train", "train", "validation", "test"))
 ]
