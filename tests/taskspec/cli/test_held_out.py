@@ -61,7 +61,7 @@ def trained_on(corpus: Path, seed: int) -> dict[str, str]:
 def test_prompts_that_a_run_of_another_seed_trained_on_are_left_out(
     draw: Draw, corpus: Path
 ) -> None:
-    trained = trained_on(corpus, seed=5)
+    trained = trained_on(corpus, seed=6)
     drawn, _ = draw(frozenset())
     found, said = draw(frozenset(trained.values()))
     assert set(found) == set(drawn) - trained.keys()
@@ -70,8 +70,8 @@ def test_prompts_that_a_run_of_another_seed_trained_on_are_left_out(
 
 
 def test_with_the_run_s_own_seed_all_are_new(draw: Draw, corpus: Path) -> None:
-    trained = trained_on(corpus, seed=5)
-    found, said = draw(frozenset(trained.values()), seed=5)
+    trained = trained_on(corpus, seed=6)
+    found, said = draw(frozenset(trained.values()), seed=6)
     assert len(found) == 200 - len(trained) and said == ""
 
 

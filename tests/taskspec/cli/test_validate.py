@@ -20,7 +20,7 @@ SPLITS = ["train"] * 5 + ["validation"] * 2 + ["test"]
 def validate(tmp_path, monkeypatch):
     """Writes a recipe with prompts and validates it."""
     monkeypatch.chdir(tmp_path)
-    rows = [json.dumps({"prompt": "hello", "split": split}) for split in SPLITS]
+    rows = [json.dumps({"prompt": f"hello {i}", "split": s}) for i, s in enumerate(SPLITS)]
     (tmp_path / "prompts.jsonl").write_text("\n".join(rows))
 
     def validate(text, *overrides):
@@ -37,6 +37,13 @@ def test_a_fine_recipe_is_summed_up(validate):
     assert "some/model" in result.output
     assert "5 training, 2 validation, 1 held out" in result.output
     assert "draft.pool.lookup: drafter prompt-lookup (taskspec-decoding" in result.output
+
+
+def test_prompts_that_held_out_ones_repeat_are_counted(validate, tmp_path):
+    rows = [json.dumps({"prompt": f"hello {i % 6}", "split": s}) for i, s in enumerate(SPLITS)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(rows))
+    said = validate(RECIPE).output
+    assert "3 training, 2 validation, 1 held out; 2 left out, as prompts of a more" in said
 
 
 def test_overrides_count(validate):
