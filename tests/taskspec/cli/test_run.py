@@ -80,7 +80,7 @@ def test_one_prompt(recipe: Path) -> None:
 
 
 def test_prompts_longer_than_the_context(recipe: Path) -> None:
-    rows = [{"id": f"long-{n}", "prompt": " ".join(["w1"] * 300)} for n in range(20)]
+    rows = [{"id": f"long-{n}", "prompt": f"w{n} " + "w1 " * 299} for n in range(20)]
     write_prompts(recipe, rows)
     message = refuse(recipe)
     assert "20 prompts have more than 255 tokens" in message and "long-0" in message
