@@ -171,7 +171,7 @@ class DraftingRows(CachedModel, ABC):
             return Draft(tokens, lengths)
         numbers = [rows[index] for index in mine]
         inputs, counts = self._missing(numbers)
-        steps = max(lengths[index] for index in mine)
+        steps = [lengths[index] for index in mine]
         drafted = drafting.run(numbers, inputs, counts, steps, self.stop_below)
         made = drafted.tokens.shape[1]
         for index, own, kept in zip(mine, drafted.tokens, drafted.counts, strict=True):

@@ -86,7 +86,8 @@ def measure_pace(bundle: Bundle, request: Request, rows: int) -> Pace:
             curves.setdefault(choice, []).append(each.curve)
     longest = max((choice.draft_length for choice in curves), default=0)
     model, prompt = bundle.engine.model, request.prompt
-    cost = measure_target(model, prompt, rows * (longest + 1), _PACE_REPEATS)
+    context = bundle.target.context_length
+    cost = measure_target(model, prompt, rows * (longest + 1), context, _PACE_REPEATS)
     overhead = measure_overhead(bundle.engine, request, cost, rows)
     drafts = {}
     for choice, own in curves.items():
@@ -108,7 +109,8 @@ def calibrate(bundle: Bundle, request: Request) -> tuple[Calibrated, ...]:
     """
     tasks = bundle.manifest.tasks
     longest = max((len(t.curve.block_efficiency) for t in tasks if t.curve is not None), default=1)
-    cost = measure_target(bundle.engine.model, request.prompt, longest + 1)
+    context = bundle.target.context_length
+    cost = measure_target(bundle.engine.model, request.prompt, longest + 1, context)
     overhead = measure_overhead(bundle.engine, request, cost)
     return tuple(_calibrated(bundle, task, request, cost, overhead) for task in tasks)
 

@@ -40,8 +40,8 @@ def measure_correction(
             curves.setdefault(choice, []).append(each.curve)
             names[choice] = each.draft
     longest = max((choice.draft_length for choice in curves), default=0)
-    model, prompt = bundle.engine.model, request.prompt
-    cost = measure_target(model, prompt, rows * (longest + 1), _REPEATS)
+    model, prompt, context = bundle.engine.model, request.prompt, bundle.target.context_length
+    cost = measure_target(model, prompt, rows * (longest + 1), context, _REPEATS)
     overhead = measure_overhead(bundle.engine, request, cost, rows)
     ways = []
     for choice, own in curves.items():

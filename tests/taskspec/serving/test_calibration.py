@@ -18,14 +18,16 @@ from taskspec.serving.routing import Assignment
 REQUEST = Request("0", (1, 2, 3), 8)
 CURVE = AcceptanceCurve((1.6, 2.0, 2.2, 2.3), (0, 0, 0, 0, 1))
 TASK = Assignment("code", "small", 2, CURVE)
+PLAIN = Assignment("fallback", None, 0)
 
 
-def bundle(*tasks: Assignment) -> Any:
+def bundle(*tasks: Assignment, fallback: Assignment = PLAIN) -> Any:
     """What calibration reads of a bundle."""
     pool = SimpleNamespace(choice=DraftChoice, drafters={"small": object(), "lookup": object()})
-    manifest = SimpleNamespace(tasks=tasks)
+    manifest = SimpleNamespace(tasks=tasks, fallback=fallback)
     engine = SimpleNamespace(model=None)
-    return SimpleNamespace(manifest=manifest, engine=engine, pool=pool, target=None)
+    target = SimpleNamespace(context_length=64)
+    return SimpleNamespace(manifest=manifest, engine=engine, pool=pool, target=target)
 
 
 @pytest.fixture
@@ -72,6 +74,23 @@ def test_what_is_not_known_stays(machine: Any) -> None:
     assert found == (Calibrated(plain, plain, 1.0), Calibrated(unknown, unknown, None))
 
 
+def test_passes_are_timed_as_far_as_the_context_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def measure(*given: Any) -> TargetCost:
+        asked.append(given)
+        return TargetCost((1.0, 1.0))
+
+    monkeypatch.setattr(calibration, "measure_target", measure)
+    monkeypatch.setattr(calibration, "measure_draft", lambda *_: 0.0)
+    monkeypatch.setattr(calibration, "measure_overhead", lambda *_: 0.0)
+    (found,) = calibrate(bundle(TASK), REQUEST)
+    assert asked == [(None, REQUEST.prompt, 5, 64)]
+    assert found.after.draft_length == 1, "passes longer than any timed are not taken to be free"
+    pace = calibration.measure_pace(bundle(TASK), REQUEST, 40)
+    assert asked[1][2:4] == (40 * 3, 64) and pace.rate([(None, 8)], {None: 0}) == pytest.approx(2)
+
+
 def test_overhead_is_what_steps_take_beyond_their_passes_prompts_left_out() -> None:
     class Clocked:
         """Emits its first token late, and each further one after a fixed time."""
@@ -90,5 +109,6 @@ def test_overhead_is_what_steps_take_beyond_their_passes_prompts_left_out() -> N
     assert one >= 2 and one < calibration.measure_overhead(engine, REQUEST, TargetCost((0.005,)))
     two = calibration.measure_overhead(engine, REQUEST, cost, rows=2)
     assert two >= 3 - 1.2
+    assert calibration.measure_overhead(engine, REQUEST, TargetCost((0.01,)), rows=2) >= 0
     single = replace(REQUEST, max_new_tokens=1)
     assert calibration.measure_overhead(engine, single, cost) == 0.0
