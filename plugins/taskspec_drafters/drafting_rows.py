@@ -127,7 +127,7 @@ class DraftingRows(CachedModel, ABC):
     ) -> Draft:
         tokens = torch.zeros(len(rows), max(k), dtype=torch.int64, device=self.device)
         probs: Tensor | None = None
-        lengths, confidence = list(k), Confidence(len(rows), self.stop_below)
+        lengths, confidence = list(k), Confidence(len(rows), self.stop_below, samplings)
         active: list[int] = []
         state = torch.empty(0)
         for place in range(max(k)):

@@ -149,16 +149,17 @@ def _require_one_hot(proposal: Proposal) -> None:
 
 @check("drafter")
 def check_rows_are_independent(drafter: Any) -> None:
-    """A row's drafts are the same alone and in a batch, in any order, with any k beside it."""
-    for sampling in (Sampling(), _SAMPLED):
-        built = built_anew(drafter)
-        rows = started_rows(built, sampling, 4)
+    """A row drafts alone as in a batch, in any order, whatever k and sampling are beside it."""
+    for samplings in ([Sampling()] * 4, [_SAMPLED] * 4, [Sampling(), _SAMPLED] * 2):
+        built, prompts = built_anew(drafter), toy_prompts(4)
+        for row, prompt in enumerate(prompts):
+            start_row(built, row, prompt, samplings[row])
         noise = toy_noise(4, 4)
         order = [2, 0, 3, 1]
         together = built.propose(order, [4, 1, 0, 3], noise[order])
         alone = built_anew(drafter)
         for place, row in enumerate(order):
-            start_row(alone, row, toy_prompts(4)[row], sampling)
+            start_row(alone, row, prompts[row], samplings[row])
             k = [4, 1, 0, 3][place]
             single = alone.propose([row], [k], noise[row : row + 1, : max(k, 1)])
             mine = Proposal(
@@ -169,7 +170,6 @@ def check_rows_are_independent(drafter: Any) -> None:
             )
             require_equal(mine, single, f"row {row} drafts otherwise in a batch than alone")
             alone.stop(row)
-        for row in rows:
             built.stop(row)
 
 

@@ -98,6 +98,21 @@ class SharesNoise(CausalLM):
         return super().propose(rows, k, noise[:1].expand_as(noise))
 
 
+@mutant("rows_are_independent", SMALL)
+class BolderInCompany(CausalLM):
+    """A greedy row drafts a token more where a sampled one is beside it."""
+
+    def start(self, row, prompt, sampling, hidden=None, adapter=None):
+        self.__dict__.setdefault("greedy", {})[row] = sampling.greedy
+        super().start(row, prompt, sampling, hidden, adapter)
+
+    def propose(self, rows, k, noise):
+        made = super().propose(rows, k, noise)
+        if not all(self.greedy[row] for row in rows):
+            return made
+        return Proposal(made.tokens, (made.lengths - 1).clamp(min=0), made.probs, made.vocabulary)
+
+
 @mutant("commits_without_proposals", SMALL)
 class CommitsWhatItProposed(CausalLM):
     """Takes a commit in only where it has proposed since the last one."""
