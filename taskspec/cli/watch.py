@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from taskspec.evaluation.drift import TaskWatch, Watch
     from taskspec.evaluation.statistics import Interval
+    from taskspec.serving.answer_log import KeptLog
 
 
 def watch(
@@ -56,25 +57,28 @@ def watch(
     from taskspec.serving.known import load_known
 
     console, known = Console(), load_known(bundle)
-    seen = -1
+    seen: KeptLog | None = None
     while True:
-        answers = read_log(log)
-        if len(answers) != seen:
-            seen = len(answers)
+        kept = read_log(log)
+        if kept != seen:
             # Read anew: `calibrate` may have changed drafts meanwhile.
             manifest = read_manifest(bundle)
             temperature = manifest.decode["temperature"]
-            newest = answers[-last:]
+            newest = kept.answers[-last:]
             found = look(manifest.tasks, manifest.fallback, known, temperature, newest, least)
             if as_json:
-                value = {**asdict(found), "drifted": [t.task for t in found.tasks if t.drifted]}
-                typer.echo(json.dumps(value))
+                drifted = [each.task for each in found.tasks if each.drifted]
+                typer.echo(json.dumps({**asdict(found), "drifted": drifted, "torn": kept.torn}))
             else:
                 console.print(_table(found.tasks))
                 console.print(_unknown(found), highlight=False, soft_wrap=True)
+                if kept.torn:
+                    said = f"torn     lines that were cut off, and are left out: {kept.torn}"
+                    console.print(said, highlight=False, soft_wrap=True)
                 console.print(_verdict(found), highlight=False, markup=False, soft_wrap=True)
         if not follow:
             return
+        seen = kept
         time.sleep(every)
 
 
