@@ -54,17 +54,18 @@ def answer(
 
     from taskspec.corpus.readers import read_examples
     from taskspec.evaluation.table import lossy_warning
-    from taskspec.files import check_output
+    from taskspec.files import check_apart, check_output
     from taskspec.interfaces import Sampling
     from taskspec.pipeline.progress import progress
     from taskspec.registry import default_registry
-    from taskspec.serving.answer_log import AnswerLog, describe_answer
+    from taskspec.serving.answer_log import AnswerLog, check_log, describe_answer
     from taskspec.serving.batches import answer_all
     from taskspec.serving.bundle import load_bundle
 
-    for path in (out, watch):
-        if path is not None:
-            check_output(path)
+    check_apart({"the prompts": prompts, "their answers": out, "the log": watch})
+    check_output(out, appended=True)
+    if watch is not None:
+        check_log(watch)
     examples = read_examples(prompts)
     known = _answered(out)
     missing = [each for each in examples if each.id not in known]

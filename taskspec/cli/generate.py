@@ -46,15 +46,14 @@ def generate(
     from taskspec.corpus.examples import Message
     from taskspec.errors import DecodingError
     from taskspec.evaluation.table import lossy_warning
-    from taskspec.files import check_output
     from taskspec.interfaces import Sampling
     from taskspec.registry import default_registry
-    from taskspec.serving.answer_log import AnswerLog, describe_answer
+    from taskspec.serving.answer_log import AnswerLog, check_log, describe_answer
     from taskspec.serving.bundle import load_bundle
     from taskspec.serving.correcting import correction_config, measure_correction
 
     if watch is not None:
-        check_output(watch)
+        check_log(watch)
     text = prompt if prompt is not None else sys.stdin.read()
     if not text.strip():
         raise DecodingError("the prompt is empty; give it as an argument or on standard input")

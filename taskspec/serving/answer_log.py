@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskspec.decoding.records import first_tokens
 from taskspec.errors import ArtifactError
+from taskspec.files import check_output
 
 if TYPE_CHECKING:
     from taskspec.corpus.examples import Message
@@ -163,6 +164,25 @@ def read_log(path: Path) -> KeptLog:
     if strange and not answers:
         raise _no_line(path, strange[0])
     return KeptLog(answers, len(found) - len(answers))
+
+
+def check_log(path: Path) -> None:
+    """Refuse to add answers to a file that cannot be written, or that is something else than a log.
+
+    Raises:
+        ArtifactError: Saying what to do.
+    """
+    check_output(path, appended=True)
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = next((line.rstrip("\n") for line in file if line.strip()), None)
+    try:
+        if first is None or _read(path, 1, first) is not None or _begins(first):
+            return
+    except ArtifactError:
+        pass
+    raise ArtifactError(f"{path} holds something else than a log of answers; name another file")
 
 
 _NAMES = tuple(field.name for field in fields(LoggedAnswer))

@@ -12,7 +12,13 @@ from taskspec.corpus.readers import read_examples
 from taskspec.decoding.records import DraftChoice, Generation, StepRecord
 from taskspec.errors import ArtifactError
 from taskspec.recipe.choice import PluginChoice
-from taskspec.serving.answer_log import AnswerLog, LoggedAnswer, describe_answer, read_log
+from taskspec.serving.answer_log import (
+    AnswerLog,
+    LoggedAnswer,
+    check_log,
+    describe_answer,
+    read_log,
+)
 from taskspec.serving.bundle import Answer
 from taskspec.serving.pool import DraftEntry, Pool
 from taskspec.serving.routing import Assignment, Route
@@ -104,6 +110,23 @@ def test_lines_that_are_not_whole_are_left_out_and_counted(damage: str, tmp_path
     log.path.write_text(f"{whole}[1]\n", encoding="utf-8")
     with pytest.raises(ArtifactError, match="log:2: no line of a log"):
         read_log(log.path)
+
+
+def test_answers_are_added_to_logs_only(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path / "log")
+    check_log(log.path)
+    for begun in ("", "\n", '{"time": 1', '{"ti'):
+        log.path.write_text(begun, encoding="utf-8")
+        check_log(log.path)
+        log.add(describe(answer()), [])
+        check_log(log.path)
+    for other in ("notes of mine", '{"prompt": "Hello"}\n', "[1]\n", "1", "caf\xe9\n"):
+        log.path.write_text(other, encoding="latin-1")
+        with pytest.raises(ArtifactError, match="something else than a log.*name another file"):
+            check_log(log.path)
+        assert log.path.read_text(encoding="latin-1") == other
+    with pytest.raises(ArtifactError, match="is no folder"):
+        check_log(tmp_path / "nowhere" / "log")
 
 
 @pytest.mark.parametrize("text", ["notes\n", '{"time": 1}\n', "[1]\n"])
