@@ -25,7 +25,10 @@ def watch(
         int, typer.Option(min=1, help="Unknown prompts without which no task is new.")
     ] = 20,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Look again whenever the log has grown.")
+        bool,
+        typer.Option(
+            "--follow", help="Look again whenever the log has grown; wait while it is not there."
+        ),
     ] = False,
     every: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks with --follow.")
@@ -52,15 +55,18 @@ def watch(
     from rich.console import Console
 
     from taskspec.evaluation.drift import watch as look
-    from taskspec.serving.answer_log import read_log
     from taskspec.serving.bundle import read_manifest
     from taskspec.serving.known import load_known
 
     console, known = Console(), load_known(bundle)
     seen: KeptLog | None = None
+    waiting = False
     while True:
-        kept = read_log(log)
-        if kept != seen:
+        kept = _read(log, follow)
+        if kept is None and not waiting:
+            typer.echo(f"{log} is not there; waiting for it", err=True)
+        waiting = kept is None
+        if kept is not None and kept != seen:
             # Read anew: `calibrate` may have changed drafts meanwhile.
             manifest = read_manifest(bundle)
             temperature = manifest.decode["temperature"]
@@ -80,6 +86,23 @@ def watch(
             return
         seen = kept
         time.sleep(every)
+
+
+def _read(log: Path, follow: bool) -> KeptLog | None:
+    """What the log holds; None where it is waited for, as one that was moved away.
+
+    Raises:
+        ArtifactError: When it cannot be read.
+    """
+    from taskspec.errors import ArtifactError
+    from taskspec.serving.answer_log import read_log
+
+    try:
+        return read_log(log)
+    except ArtifactError:
+        if follow and not log.exists():
+            return None
+        raise
 
 
 def _table(tasks: tuple[TaskWatch, ...]) -> Table:

@@ -76,6 +76,26 @@ def test_a_log_is_followed_as_it_grows(bundle: Path, monkeypatch: pytest.MonkeyP
     assert pauses == [3.0, 3.0, 3.0]
 
 
+def test_a_log_that_is_moved_away_is_waited_for(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, pauses = AnswerLog(Path("log.jsonl")), []
+
+    def pass_time(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) in (2, 6):
+            log.add(GOOD, [])
+        if len(pauses) == 4:
+            log.path.rename("log-1.jsonl")
+        if len(pauses) > 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", pass_time)
+    looks = watch("--follow", "--json", code=130).splitlines()
+    found = [json.loads(each)["answers"] for each in looks if each.startswith("{")]
+    assert found == [1, 1] and sum("waiting for it" in each for each in looks) == 2
+
+
 def test_torn_lines_are_told(bundle: Path) -> None:
     log = AnswerLog(Path("log.jsonl"))
     log.add(GOOD, [])
