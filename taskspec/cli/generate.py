@@ -70,6 +70,7 @@ def generate(
     correction = None
     if correction_config(loaded).use:
         typical, _ = loaded.request("0", messages, _TYPICAL_TOKENS)
+        loaded.engine.check([typical])
         correction = measure_correction(loaded, replace(typical, draft=None))
     answer = loaded.answer(messages, max_new_tokens, sampling, seed, show, correction)
     sys.stdout.write("\n")
