@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taskspec.cli.sampling_options import SEEDS, TemperatureOption
 from taskspec.cli.target_option import TargetOption
 
 if TYPE_CHECKING:
@@ -21,14 +22,13 @@ def answer(
     out: Annotated[Path, typer.Argument(help="Where answers go, a JSON object a line.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded together.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Cut answers there.")] = 256,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, help="0 is greedy; default: the recipe's.")
-    ] = None,
+    temperature: TemperatureOption = None,
     seed: Annotated[
         int,
         typer.Option(
+            **SEEDS,
             help="Seed for sampling. Answers may differ from run to run all the same, as draft "
-            "lengths follow the measured speed; their distribution does not."
+            "lengths follow the measured speed; their distribution does not.",
         ),
     ] = 0,
     watch: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from taskspec.cli.sampling_options import SEEDS, TemperatureOption
 from taskspec.cli.target_option import TargetOption
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ def generate(
         str | None, typer.Argument(help="What to ask; without it, read from standard input.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Cut the answer there.")] = 256,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, help="0 is greedy; default: the recipe's.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
+    temperature: TemperatureOption = None,
+    seed: Annotated[int, typer.Option(**SEEDS, help="Seed for sampling.")] = 0,
     stats: Annotated[bool, typer.Option("--stats", help="Show how it was decoded.")] = False,
     watch: Annotated[
         Path | None, typer.Option(help="Log for `taskspec watch`; a line is added.")

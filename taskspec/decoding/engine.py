@@ -25,6 +25,8 @@ from taskspec.interfaces import Drafter, Target, Verdict, Verifier
 Emit = Callable[[str, Sequence[int]], None]
 Finish = Callable[[Generation], None]
 _SHOWN = 10
+_SEEDS = range(-(2**63), 2**64)
+"""What torch's generators take."""
 
 
 class Engine:
@@ -261,6 +263,8 @@ class Engine:
             return "the prompt has no tokens; send some text"
         if request.max_new_tokens < 1:
             return "max_new_tokens must be at least 1"
+        if request.seed not in _SEEDS:
+            return f"a generator takes no seed {request.seed}; choose one from 0 to 2**63"
         if len(request.prompt) >= self.target.context_length:
             return (
                 f"the prompt has {len(request.prompt)} tokens, the model's context holds "

@@ -191,6 +191,7 @@ def test_kept_hidden_states_give_the_targets_distribution(llama):
         ({"prompt": tuple([5] * 300)}, "context holds 256"),
         ({"draft": DraftChoice("absent", 2)}, "no draft named 'absent'"),
         ({"sampling": Sampling(1.0)}, "greedy decoding only"),
+        ({"seed": 2**64}, "takes no seed 18446744073709551616"),
     ],
 )
 def test_impossible_requests_are_refused_before_work(llama, change, message):
