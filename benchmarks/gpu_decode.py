@@ -113,7 +113,7 @@ def report(target: LanguageModel, arguments: argparse.Namespace) -> None:
         os.environ[SWITCH], os.environ[FUSED] = graphs, fused
         draft = CausalLM.build(target, corpus, CausalLMOptions(layers=arguments.layers))
         engine = Engine(target, Greedy(), {"draft": draft})
-        cost = measure_target(engine.model, prompt, DRAFT_LENGTH + 1)
+        cost = measure_target(engine.model, prompt, DRAFT_LENGTH + 1, target.context_length)
         choice = DraftChoice("draft", DRAFT_LENGTH)
         c = measure_draft(draft, choice, target, prompt) / cost.seconds[0]
         parts[name] = (cost.seconds[0], cost.verify_ratio(DRAFT_LENGTH + 1), c)

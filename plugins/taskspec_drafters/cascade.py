@@ -114,7 +114,7 @@ class Cascade(Drafter):
         open_rows = list(range(len(rows)))
         answers: dict[int, tuple[Proposal, int]] = {}
         for member in self._members:
-            # Drafts not asked take part too: after each proposal there is one commit.
+            # Drafts that are not asked take part with lengths of 0, so that rows keep places.
             asked = [k[index] if index in open_rows else 0 for index in range(len(rows))]
             proposal = member.drafter.propose(rows, asked, noise[:, : max(asked, default=0)])
             last = member is self._members[-1]

@@ -127,7 +127,7 @@ class DraftingRows(CachedModel, ABC):
     ) -> Draft:
         tokens = torch.zeros(len(rows), max(k), dtype=torch.int64, device=self.device)
         probs: Tensor | None = None
-        lengths, confidence = list(k), Confidence(len(rows), self.stop_below)
+        lengths, confidence = list(k), Confidence(len(rows), self.stop_below, samplings)
         active: list[int] = []
         state = torch.empty(0)
         for place in range(max(k)):
@@ -171,7 +171,7 @@ class DraftingRows(CachedModel, ABC):
             return Draft(tokens, lengths)
         numbers = [rows[index] for index in mine]
         inputs, counts = self._missing(numbers)
-        steps = max(lengths[index] for index in mine)
+        steps = [lengths[index] for index in mine]
         drafted = drafting.run(numbers, inputs, counts, steps, self.stop_below)
         made = drafted.tokens.shape[1]
         for index, own, kept in zip(mine, drafted.tokens, drafted.counts, strict=True):

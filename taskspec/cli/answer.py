@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taskspec.cli.sampling_options import SEEDS, TemperatureOption
 from taskspec.cli.target_option import TargetOption
 
 if TYPE_CHECKING:
@@ -21,14 +22,13 @@ def answer(
     out: Annotated[Path, typer.Argument(help="Where answers go, a JSON object a line.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded together.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Cut answers there.")] = 256,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, help="0 is greedy; default: the recipe's.")
-    ] = None,
+    temperature: TemperatureOption = None,
     seed: Annotated[
         int,
         typer.Option(
+            **SEEDS,
             help="Seed for sampling. Answers may differ from run to run all the same, as draft "
-            "lengths follow the measured speed; their distribution does not."
+            "lengths follow the measured speed; their distribution does not.",
         ),
     ] = 0,
     watch: Annotated[
@@ -54,17 +54,18 @@ def answer(
 
     from taskspec.corpus.readers import read_examples
     from taskspec.evaluation.table import lossy_warning
-    from taskspec.files import check_output
+    from taskspec.files import check_apart, check_output
     from taskspec.interfaces import Sampling
     from taskspec.pipeline.progress import progress
     from taskspec.registry import default_registry
-    from taskspec.serving.answer_log import AnswerLog, describe_answer
+    from taskspec.serving.answer_log import AnswerLog, check_log, describe_answer
     from taskspec.serving.batches import answer_all
     from taskspec.serving.bundle import load_bundle
 
-    for path in (out, watch):
-        if path is not None:
-            check_output(path)
+    check_apart({"the prompts": prompts, "their answers": out, "the log": watch})
+    check_output(out, appended=True)
+    if watch is not None:
+        check_log(watch)
     examples = read_examples(prompts)
     known = _answered(out)
     missing = [each for each in examples if each.id not in known]

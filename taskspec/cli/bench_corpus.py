@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from taskspec.cli.sampling_options import SEEDS
 from taskspec.cli.target_option import TargetOption
 
 _TURNS = ("first", "all")
@@ -21,7 +22,7 @@ def corpus(
     ] = 10,
     tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", min=2)] = 48,
     repeats: Annotated[int, typer.Option(help="Rounds; medians count.", min=1)] = 2,
-    seed: Annotated[int, typer.Option(help="Draws the conversations.")] = 0,
+    seed: Annotated[int, typer.Option(**SEEDS, help="Draws the conversations.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for results.json and timings to go on from.")
     ] = None,

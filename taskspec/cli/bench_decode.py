@@ -10,6 +10,7 @@ import typer
 
 from taskspec.cli.held_out import held_out_prompts
 from taskspec.cli.other_engines import ASSISTED_LENGTH
+from taskspec.cli.sampling_options import SEEDS
 from taskspec.cli.target_option import TargetOption
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def decode(
     correct: Annotated[
         bool, typer.Option("--correct", help="With in-flight correction, too.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Draws prompts, and splits where rows have none.")] = 0,
+    seed: Annotated[
+        int, typer.Option(**SEEDS, help="Draws prompts, and splits where rows have none.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the figures there, as JSON.")] = None,
     target: TargetOption = None,
 ) -> None:

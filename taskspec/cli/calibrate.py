@@ -21,7 +21,7 @@ def calibrate(
     ] = False,
     target: TargetOption = None,
 ) -> None:
-    """Choose every task's draft length anew for this machine, in seconds.
+    """Choose the draft length of every task and the fallback anew for this machine, in seconds.
 
     A bundle's lengths fit the machine that its recipe ran on. How often a draft is right holds
     anywhere; what a draft and a target pass cost does not. Both are measured here, and a task
@@ -38,7 +38,7 @@ def calibrate(
 
     from taskspec.decoding.records import Request
     from taskspec.registry import default_registry
-    from taskspec.serving.bundle import load_bundle, write_tasks
+    from taskspec.serving.bundle import load_bundle, write_assignments
     from taskspec.serving.calibration import calibrate as calibrated
 
     console, loaded = Console(), load_bundle(bundle, default_registry(), target)
@@ -51,7 +51,8 @@ def calibrate(
         table.add_row(each.before.task, each.before.draft or "plain", *lengths, predicted)
     console.print(table)
     if not dry_run:
-        write_tasks(bundle, [each.after for each in found])
+        *tasks, fallback = (each.after for each in found)
+        write_assignments(bundle, tasks, fallback)
         console.print(f"written to {bundle}", highlight=False, markup=False)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taskspec.cli.held_out import held_out_prompts
+from taskspec.cli.sampling_options import SEEDS
 from taskspec.cli.target_option import TargetOption
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def certify(
     verifier: Annotated[
         str | None, typer.Option(help="Certify this verifier instead of the bundle's.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws prompts, and splits where rows have none.")] = 0,
+    seed: Annotated[
+        int, typer.Option(**SEEDS, help="Draws prompts, and splits where rows have none.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the certificate there, as JSON.")] = None,
     target: TargetOption = None,
 ) -> None:

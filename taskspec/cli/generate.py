@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from taskspec.cli.sampling_options import SEEDS, TemperatureOption
 from taskspec.cli.target_option import TargetOption
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ def generate(
         str | None, typer.Argument(help="What to ask; without it, read from standard input.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Cut the answer there.")] = 256,
-    temperature: Annotated[
-        float | None, typer.Option(min=0, help="0 is greedy; default: the recipe's.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
+    temperature: TemperatureOption = None,
+    seed: Annotated[int, typer.Option(**SEEDS, help="Seed for sampling.")] = 0,
     stats: Annotated[bool, typer.Option("--stats", help="Show how it was decoded.")] = False,
     watch: Annotated[
         Path | None, typer.Option(help="Log for `taskspec watch`; a line is added.")
@@ -46,15 +45,14 @@ def generate(
     from taskspec.corpus.examples import Message
     from taskspec.errors import DecodingError
     from taskspec.evaluation.table import lossy_warning
-    from taskspec.files import check_output
     from taskspec.interfaces import Sampling
     from taskspec.registry import default_registry
-    from taskspec.serving.answer_log import AnswerLog, describe_answer
+    from taskspec.serving.answer_log import AnswerLog, check_log, describe_answer
     from taskspec.serving.bundle import load_bundle
     from taskspec.serving.correcting import correction_config, measure_correction
 
     if watch is not None:
-        check_output(watch)
+        check_log(watch)
     text = prompt if prompt is not None else sys.stdin.read()
     if not text.strip():
         raise DecodingError("the prompt is empty; give it as an argument or on standard input")
@@ -71,6 +69,7 @@ def generate(
     correction = None
     if correction_config(loaded).use:
         typical, _ = loaded.request("0", messages, _TYPICAL_TOKENS)
+        loaded.engine.check([typical])
         correction = measure_correction(loaded, replace(typical, draft=None))
     answer = loaded.answer(messages, max_new_tokens, sampling, seed, show, correction)
     sys.stdout.write("\n")

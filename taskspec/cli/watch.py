@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from taskspec.evaluation.drift import TaskWatch, Watch
     from taskspec.evaluation.statistics import Interval
+    from taskspec.serving.answer_log import KeptLog
 
 
 def watch(
@@ -24,7 +25,10 @@ def watch(
         int, typer.Option(min=1, help="Unknown prompts without which no task is new.")
     ] = 20,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Look again whenever the log has grown.")
+        bool,
+        typer.Option(
+            "--follow", help="Look again whenever the log has grown; wait while it is not there."
+        ),
     ] = False,
     every: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks with --follow.")
@@ -51,31 +55,54 @@ def watch(
     from rich.console import Console
 
     from taskspec.evaluation.drift import watch as look
-    from taskspec.serving.answer_log import read_log
     from taskspec.serving.bundle import read_manifest
     from taskspec.serving.known import load_known
 
     console, known = Console(), load_known(bundle)
-    seen = -1
+    seen: KeptLog | None = None
+    waiting = False
     while True:
-        answers = read_log(log)
-        if len(answers) != seen:
-            seen = len(answers)
+        kept = _read(log, follow)
+        if kept is None and not waiting:
+            typer.echo(f"{log} is not there; waiting for it", err=True)
+        waiting = kept is None
+        if kept is not None and kept != seen:
             # Read anew: `calibrate` may have changed drafts meanwhile.
             manifest = read_manifest(bundle)
             temperature = manifest.decode["temperature"]
-            newest = answers[-last:]
+            newest = kept.answers[-last:]
             found = look(manifest.tasks, manifest.fallback, known, temperature, newest, least)
             if as_json:
-                value = {**asdict(found), "drifted": [t.task for t in found.tasks if t.drifted]}
-                typer.echo(json.dumps(value))
+                drifted = [each.task for each in found.tasks if each.drifted]
+                typer.echo(json.dumps({**asdict(found), "drifted": drifted, "torn": kept.torn}))
             else:
                 console.print(_table(found.tasks))
                 console.print(_unknown(found), highlight=False, soft_wrap=True)
+                if kept.torn:
+                    said = f"torn     lines that were cut off, and are left out: {kept.torn}"
+                    console.print(said, highlight=False, soft_wrap=True)
                 console.print(_verdict(found), highlight=False, markup=False, soft_wrap=True)
         if not follow:
             return
+        seen = kept
         time.sleep(every)
+
+
+def _read(log: Path, follow: bool) -> KeptLog | None:
+    """What the log holds; None where it is waited for, as one that was moved away.
+
+    Raises:
+        ArtifactError: When it cannot be read.
+    """
+    from taskspec.errors import ArtifactError
+    from taskspec.serving.answer_log import read_log
+
+    try:
+        return read_log(log)
+    except ArtifactError:
+        if follow and not log.exists():
+            return None
+        raise
 
 
 def _table(tasks: tuple[TaskWatch, ...]) -> Table:

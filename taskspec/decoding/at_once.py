@@ -14,7 +14,7 @@ class Drafted:
     """What rows drafted.
 
     Attributes:
-        tokens: int64 [B, steps]; all but the last are in the cache.
+        tokens: int64 [B, K], as many of each row; all but the last are in the cache.
         counts: How many of its tokens each row's draft keeps.
     """
 
@@ -30,10 +30,10 @@ class DraftsAtOnce(Protocol):
         rows: Sequence[int],
         embeddings: Tensor,
         counts: Sequence[int],
-        steps: int,
+        steps: Sequence[int],
         least: float = 0.0,
     ) -> Drafted:
-        """Append tokens to rows, then draft up to `steps` tokens after them.
+        """Append tokens to rows, then draft after them.
 
         Args:
             rows: B row numbers.
@@ -41,7 +41,8 @@ class DraftsAtOnce(Protocol):
                 b's first counts[b] are real, at least one.
             counts: Real tokens of each row. The rows' lengths grow by these, and by the tokens
                 drafted but one.
-            steps: At least 1.
+            steps: Tokens wanted of each row, at least 1. A row is drafted on where others want
+                more; what goes beyond its own is of no use.
             least: A row keeps tokens while the chance of all of them, the product of the highest
                 probabilities, is at least this; the drafting ends when no row goes on.
         """

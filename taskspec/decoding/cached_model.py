@@ -129,10 +129,10 @@ class CachedModel:
             return states[:, :, [order.index(layer) for layer in layers]].flatten(2)
         if self.fixed is not None and embeddings.shape[1] <= MOST_TOKENS:
             states = self.fixed.append(
-                rows, embeddings, tuple(layers), lambda w, e: self._states(w, e, layers)
+                rows, embeddings, counts, tuple(layers), lambda w, e: self._states(w, e, layers)
             )
         else:
-            window = self.cache.open(rows, embeddings.shape[1], self.device)
+            window = self.cache.open(rows, embeddings.shape[1], self.device, counts)
             states = self._states(window, embeddings, layers)
         for row, count in zip(rows, counts, strict=True):
             self.cache.lengths[row] += count
@@ -149,7 +149,7 @@ class CachedModel:
         output = self.decoder(
             inputs_embeds=embeddings,
             attention_mask=self._mask(window),
-            position_ids=window.positions,
+            position_ids=window.told,
             cache=self.cache,
             use_cache=True,
             output_hidden_states=bool(earlier),

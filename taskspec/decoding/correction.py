@@ -13,6 +13,7 @@ better than the assignment promised. Above it stands a budget that holds whateve
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,13 @@ class Pilot:
         self.promise = 0.0
         if self.current is not None:
             self.promise = self.estimates[0].best()[1]
-        self.watches = {way: Watch(row, way, drafters) for way in self.ways if way.watched}
+        shared = Counter(way.choice.draft for way in self.ways)
+        self.watches = {
+            way: Watch(row, way, drafters)
+            for way in self.ways
+            # One that may serve the row in another way, too, cannot also watch it.
+            if way.watched and shared[way.choice.draft] == 1
+        }
         self.spent, self.earned = 0.0, 0
         self._asked = 0
         self._behind = 0
@@ -174,19 +181,19 @@ class Pilot:
         prices = self.correction.prices
         if way == self.current and self.row.drafting:
             return max(0.0, prices.reading(way, 1 + self._behind) - prices.reading(way, 1))
-        if way.watched and self.watches[way].started:
+        if way in self.watches and self.watches[way].started:
             return 0.0
         return prices.reading(way, len(self.row.text))
 
     def _move(self, way: Way) -> None:
         """Replace the row's draft; one that watched is up to date, another reads all anew."""
         row = self.row
-        if self.current is not None and self.current.watched and row.drafting:
+        if self.current in self.watches and row.drafting:
             self.watches[self.current].take_back()
         else:
             row.stop(self.drafters)
         row.choice, row.drafting = way.choice, True
-        if way.watched and self.watches[way].started:
+        if way in self.watches and self.watches[way].started:
             self.watches[way].hand_over()
         else:
             row.start(self.drafters)

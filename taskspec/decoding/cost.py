@@ -30,8 +30,12 @@ class TargetCost:
     seconds: tuple[float, ...]
 
     def verify_ratio(self, tokens: int) -> float:
-        """v(n): time of a pass over n tokens relative to one token."""
-        return self.seconds[tokens - 1] / self.seconds[0]
+        """v(n): time of a pass over n tokens relative to one token.
+
+        Passes longer than any timed are taken to cost as much a token as the longest.
+        """
+        most = len(self.seconds)
+        return self.seconds[min(tokens, most) - 1] / self.seconds[0] * max(1.0, tokens / most)
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,11 @@ def mean_curve(curves: Sequence[AcceptanceCurve]) -> AcceptanceCurve:
 
 
 def measure_target(
-    model: CachedModel, prompt: Sequence[int], most_tokens: int, repeats: int = 40
+    model: CachedModel,
+    prompt: Sequence[int],
+    most_tokens: int,
+    context: int,
+    repeats: int = 40,
 ) -> TargetCost:
     """Time target passes, head included, after a prompt; interleaved over the token counts.
 
@@ -134,9 +142,11 @@ def measure_target(
     Args:
         model: The target as an idle engine runs it.
         prompt: Tokens that come before.
-        most_tokens: The longest pass to time.
+        most_tokens: The longest pass to time, if the context holds so many.
+        context: Tokens that the target's context holds, more than the prompt has.
         repeats: Timed repeats of each.
     """
+    most_tokens = min(most_tokens, context - len(prompt))
     tokens = torch.tensor([list(prompt)], device=model.device)
     model.forward([0], tokens)
     length = model.length(0)

@@ -24,6 +24,9 @@ from taskspec.interfaces import Drafter, Target, Verdict, Verifier
 
 Emit = Callable[[str, Sequence[int]], None]
 Finish = Callable[[Generation], None]
+_SHOWN = 10
+_SEEDS = range(-(2**63), 2**64)
+"""What torch's generators take."""
 
 
 class Engine:
@@ -82,12 +85,11 @@ class Engine:
             One generation per request, in the order of the requests.
 
         Raises:
-            DecodingError: For a request that cannot be decoded as asked; nothing is decoded.
+            DecodingError: For requests that cannot be decoded as asked; nothing is decoded.
         """
         if pace is not None and correction is not None:
             raise DecodingError("a correction chooses draft lengths itself; leave the pace out")
-        for request in requests:
-            self._check(request)
+        self.check(requests)
         done = {}
         for result in self._run(requests, batch_size, on_emit, pace, correction):
             done[result.id] = result
@@ -242,27 +244,43 @@ class Engine:
     def _extra(self, states: Tensor) -> Tensor:
         return states[..., self.target.hidden_size :]
 
-    def _check(self, request: Request) -> None:
-        """Refuse what cannot be decoded as asked, before any work."""
+    def check(self, requests: Sequence[Request]) -> None:
+        """Refuse what cannot be decoded as asked, before any work.
+
+        Raises:
+            DecodingError: All that is wrong, a line per request, up to ten.
+        """
+        told = [(request.id, self._problem(request)) for request in requests]
+        problems = [f"request {name}: {problem}" for name, problem in told if problem is not None]
+        if problems:
+            rest = len(problems) - _SHOWN
+            more = f"\n... and {rest} more" if rest > 0 else ""
+            raise DecodingError("\n".join(problems[:_SHOWN]) + more)
+
+    def _problem(self, request: Request) -> str | None:
+        """Why a request cannot be decoded as asked; None where it can."""
         if not request.prompt:
-            raise DecodingError(f"request {request.id}: the prompt has no tokens; send some text")
+            return "the prompt has no tokens; send some text"
         if request.max_new_tokens < 1:
-            raise DecodingError(f"request {request.id}: max_new_tokens must be at least 1")
+            return "max_new_tokens must be at least 1"
+        if request.seed not in _SEEDS:
+            return f"a generator takes no seed {request.seed}; choose one from 0 to 2**63"
         if len(request.prompt) >= self.target.context_length:
-            raise DecodingError(
-                f"request {request.id}: the prompt has {len(request.prompt)} tokens, the model's "
-                f"context holds {self.target.context_length}; shorten the prompt"
+            return (
+                f"the prompt has {len(request.prompt)} tokens, the model's context holds "
+                f"{self.target.context_length}; shorten the prompt"
             )
         if request.draft is not None and request.draft.draft not in self.drafters:
-            raise DecodingError(
-                f"request {request.id}: no draft named '{request.draft.draft}' was loaded; "
-                f"loaded: {', '.join(sorted(self.drafters)) or 'none'}"
+            return (
+                f"no draft named '{request.draft.draft}' was loaded; loaded: "
+                f"{', '.join(sorted(self.drafters)) or 'none'}"
             )
         if not (self.verifier.samples or request.sampling.greedy):
-            raise DecodingError(
-                f"request {request.id}: verifier '{self.verifier.name}' is for greedy decoding "
-                "only; use temperature 0 or another verifier, such as 'rejection'"
+            return (
+                f"verifier '{self.verifier.name}' is for greedy decoding only; use temperature 0 "
+                "or another verifier, such as 'rejection'"
             )
+        return None
 
 
 def _padded(values: Tensor, real: Tensor) -> Tensor:

@@ -76,12 +76,20 @@ class FixedPasses:
         self._replays: dict[tuple[Any, ...], _Replay] = {}
         self._room = (0, 0)
 
-    def append(self, rows: Sequence[int], embeddings: Tensor, key: Any, states: States) -> Tensor:
+    def append(
+        self,
+        rows: Sequence[int],
+        embeddings: Tensor,
+        counts: Sequence[int],
+        key: Any,
+        states: States,
+    ) -> Tensor:
         """Run a decoder over tokens that come after each row's valid length.
 
         Args:
             rows: B row numbers.
-            embeddings: [B, T, H].
+            embeddings: [B, T, H]; row b's first counts[b] are real.
+            counts: At least 1 each.
             key: Names `states`; the same name means the same computation.
             states: The decoder.
 
@@ -94,16 +102,17 @@ class FixedPasses:
         places = torch.arange(tokens, device=self.device)
 
         def make() -> _Replay:
-            starts, given = self._starts(count), self._embeddings(count, tokens)
+            numbers, given = self._numbers(count), self._embeddings(count, tokens)
+            starts, _, last = numbers[..., None]
 
             def compute() -> tuple[Tensor, ...]:
-                window = Window(tuple(range(count)), index, starts[:, None] + places, end, True)
+                window = Window(tuple(range(count)), index, starts + places, end, True, last)
                 return (states(window, given),)
 
-            return _Replay((starts, given), compute)
+            return _Replay((numbers, given), compute)
 
         replay = self._replay(("append", key, count, tokens, end), make)
-        self._fill(replay, rows, count, embeddings)
+        self._fill(replay, rows, embeddings, counts, [1] * len(rows))
         return self._run(replay)[0][list(rows)]
 
     def draft(
@@ -111,7 +120,7 @@ class FixedPasses:
         rows: Sequence[int],
         embeddings: Tensor,
         counts: Sequence[int],
-        steps: int,
+        steps: Sequence[int],
         states: States,
         choose: Callable[[Tensor], tuple[Tensor, Tensor]],
         inputs: Inputs,
@@ -122,40 +131,38 @@ class FixedPasses:
             rows: B row numbers.
             embeddings: [B, T, H]; row b's first counts[b] are real.
             counts: At least 1 each.
-            steps: Tokens to choose.
+            steps: Tokens wanted of each row, at least 1; all rows get as many as the most.
             states: The decoder; gives [B, T, H].
             choose: From states [B, H] to token ids [B] and their probabilities [B].
             inputs: What the decoder reads of a chosen token.
 
         Returns:
-            Tokens int64 [B, steps] and the probabilities they had, float32 [B, steps].
+            Tokens int64 [B, max steps] and the probabilities they had, float32 likewise.
         """
-        tokens = embeddings.shape[1]
-        count, end = self._bounds(rows, tokens + steps)
+        tokens, most = embeddings.shape[1], max(steps)
+        count, end = self._bounds(rows, tokens + most)
         index = torch.arange(count, device=self.device)[:, None]
         every, places = tuple(range(count)), torch.arange(tokens, device=self.device)
 
         def make() -> _Replay:
-            starts, given = self._starts(count), self._embeddings(count, tokens)
-            real = torch.ones_like(starts)
+            numbers, given = self._numbers(count), self._embeddings(count, tokens)
+            starts, real, last = numbers[..., None]
 
             def compute() -> tuple[Tensor, ...]:
-                window = Window(every, index, starts[:, None] + places, end, True)
-                state = states(window, given)[index[:, 0], real - 1]
+                window = Window(every, index, starts + places, end, True, last)
+                state = states(window, given)[index[:, 0], real[:, 0] - 1]
                 chosen = [choose(state)]
-                for step in range(steps - 1):
-                    position = (starts + real + step)[:, None]
-                    window = Window(every, index, position, end, True)
+                for step in range(most - 1):
+                    window = Window(every, index, starts + real + step, end, True, last)
                     state = states(window, inputs(state[:, None], chosen[-1][0][:, None]))[:, 0]
                     chosen.append(choose(state))
                 ids, chances = zip(*chosen, strict=True)
                 return torch.stack(ids, dim=1), torch.stack(chances, dim=1)
 
-            return _Replay((starts, given, real), compute)
+            return _Replay((numbers, given), compute)
 
-        replay = self._replay(("draft", count, tokens, end, steps), make)
-        self._fill(replay, rows, count, embeddings)
-        replay.inputs[2].fill_(1)[list(rows)] = torch.tensor(counts, device=self.device)
+        replay = self._replay(("draft", count, tokens, end, most), make)
+        self._fill(replay, rows, embeddings, counts, steps)
         ids, chances = self._run(replay)
         return ids[list(rows)], chances[list(rows)]
 
@@ -175,8 +182,9 @@ class FixedPasses:
             self._room = room
         return count, end
 
-    def _starts(self, count: int) -> Tensor:
-        return torch.zeros(count, dtype=torch.int64, device=self.device)
+    def _numbers(self, count: int) -> Tensor:
+        """Room for what `_fill` says of so many rows."""
+        return torch.ones(3, count, dtype=torch.int64, device=self.device)
 
     def _embeddings(self, count: int, tokens: int) -> Tensor:
         return torch.zeros(count, tokens, self.width, dtype=self.dtype, device=self.device)
@@ -186,12 +194,28 @@ class FixedPasses:
             self._replays[key] = make()
         return self._replays[key]
 
-    def _fill(self, replay: _Replay, rows: Sequence[int], count: int, embeddings: Tensor) -> None:
-        replay.inputs[0].copy_(torch.tensor(self.cache.lengths[:count]))
-        if list(rows) == list(range(count)):
-            replay.inputs[1].copy_(embeddings)
+    def _fill(
+        self,
+        replay: _Replay,
+        rows: Sequence[int],
+        embeddings: Tensor,
+        counts: Sequence[int],
+        steps: Sequence[int],
+    ) -> None:
+        """Copy a pass's embeddings and, per row, its start, its real tokens and its last position.
+
+        The last token that a row wants is not read any more; a row without a part reads none.
+        """
+        numbers, given = replay.inputs
+        starts = self.cache.lengths[: len(given)]
+        real, last = [1] * len(given), [max(0, start - 1) for start in starts]
+        for row, own, wanted in zip(rows, counts, steps, strict=True):
+            real[row], last[row] = own, starts[row] + own + wanted - 2
+        numbers.copy_(torch.tensor([starts, real, last]))
+        if list(rows) == list(range(len(given))):
+            given.copy_(embeddings)
         else:
-            replay.inputs[1][list(rows)] = embeddings
+            given[list(rows)] = embeddings
 
     def _run(self, replay: _Replay) -> tuple[Tensor, ...]:
         """What the replay gives for what its buffers hold."""
@@ -287,16 +311,16 @@ class FixedDrafting:
         rows: Sequence[int],
         embeddings: Tensor,
         counts: Sequence[int],
-        steps: int,
+        steps: Sequence[int],
         least: float = 0.0,
     ) -> Drafted:
-        """As `DraftsAtOnce`; all `steps` are drafted."""
+        """As `DraftsAtOnce`; as many are drafted as any row wants."""
         ids, chances = self.passes.draft(
             rows, embeddings, counts, steps, self.states, self._choose, self.inputs
         )
         lasting = (chances.cumprod(dim=1) >= least).int().cumprod(dim=1).sum(dim=1)
         for row, count in zip(rows, counts, strict=True):
-            self.passes.cache.lengths[row] += count + steps - 1
+            self.passes.cache.lengths[row] += count + max(steps) - 1
         return Drafted(ids.cpu(), tuple(lasting.tolist()))
 
     def _choose(self, states: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ class Window:
         positions: int64 [B, T], cache positions of the pass's tokens.
         end: Largest written position plus one; keys up to there are attended.
         bound: Whether `end` is only a bound of that.
+        last: int64 [B, 1], each row's last position that is not padding; None where none is.
     """
 
     rows: tuple[int, ...]
@@ -32,6 +33,16 @@ class Window:
     positions: Tensor
     end: int
     bound: bool = False
+    last: Tensor | None = None
+
+    @property
+    def told(self) -> Tensor:
+        """int64 [B, T], positions as the decoder is told them: padding repeats the last real one.
+
+        A row may end where the model's positions end. Beyond, some models fail, and some turn all
+        rows of the pass in another way.
+        """
+        return self.positions if self.last is None else torch.minimum(self.positions, self.last)
 
     @property
     def contiguous(self) -> bool:
@@ -123,8 +134,21 @@ class RowCache(Cache):
                 each.grow(new_rows, new_length)
             self.lengths.extend([0] * (new_rows - len(self.lengths)))
 
-    def open(self, rows: Sequence[int], width: int, device: torch.device) -> Window:
-        """Prepare a pass of `width` tokens per row, written after each row's valid length."""
+    def open(
+        self,
+        rows: Sequence[int],
+        width: int,
+        device: torch.device,
+        counts: Sequence[int] | None = None,
+    ) -> Window:
+        """Prepare a pass of `width` tokens per row, written after each row's valid length.
+
+        Args:
+            rows: Row numbers.
+            width: Tokens of each, padding included.
+            device: Where they are.
+            counts: Real tokens of each row; None when all are.
+        """
         self.reserve(max(rows) + 1, 0)
         starts = [self.lengths[row] for row in rows]
         end = max(starts) + width
@@ -133,7 +157,11 @@ class RowCache(Cache):
         positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
             width, device=device
         )
-        window = Window(tuple(rows), row_index, positions, end)
+        last = None
+        if counts is not None and min(counts) < width:
+            ends = [start + count - 1 for start, count in zip(starts, counts, strict=True)]
+            last = torch.tensor(ends, device=device)[:, None]
+        window = Window(tuple(rows), row_index, positions, end, last=last)
         self.at(window)
         return window
 

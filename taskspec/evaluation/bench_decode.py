@@ -138,7 +138,8 @@ def bench_decode(
     """
     tokens, lengths = plan.tokens, _draft_lengths(bundle)
     sample = max((prompt.ids for prompt in prompts), key=len)
-    cost = measure_target(bundle.engine.model, sample, max((*lengths.values(), 1)) + 1)
+    longest, context = max((*lengths.values(), 1)), bundle.target.context_length
+    cost = measure_target(bundle.engine.model, sample, longest + 1, context)
     bandwidth = measure_bandwidth(bundle.target.device)
     ways = {
         PLAIN: ours(bundle.engine, tokens, lambda _: None),

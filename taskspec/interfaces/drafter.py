@@ -67,9 +67,12 @@ class Member:
 class Drafter(Plugin, ABC):
     """Proposes the next tokens of rows that come and go.
 
-    A row is one request. Its life: `start`, then `propose` and `commit` in turn, then `stop`. A row
-    that never drafts never starts, and one that wants no states of the target may start in the
-    middle of its answer.
+    A row is one request. Its life: `start`, then a `commit` for what every step of the target
+    emitted, with a `propose` before it where something is to be drafted, then `stop`. So commits
+    may come one after the other without a proposal between them, and a drafter with `copies`, which
+    may follow a text that others draft, is told of several steps in one and may be asked again
+    before the next. A row that never drafts never starts, and one that wants no states of the
+    target may start in the middle of its answer.
     `build` makes a drafter for a target and corpus; `save` and `load` round-trip it.
 
     Attributes:
@@ -173,11 +176,14 @@ class Drafter(Plugin, ABC):
         """Take in what the target decided; drop drafted state that was refused.
 
         Args:
-            rows: Row numbers of the last `propose` (or a subset, in any order).
-            tokens: int64 [B, K+1], the emitted tokens: accepted ones and one more. Where another
-                drafter's proposal was verified they need not begin with this one's: compare.
+            rows: Numbers of started rows, in any order, whether or not the last `propose` was
+                for them.
+            tokens: int64 [B, T], the emitted tokens. Mostly a step's: accepted ones and one more.
+                Without a proposal before it, or where several steps are told at once, T has no
+                bound; where another drafter's proposal was verified, tokens need not begin with
+                this one's: compare.
             counts: int64 [B], how many of them are real, at least 1.
-            hidden: float [B, K+1, H * layers] when `hidden_layers` asks for it.
+            hidden: float [B, T, H * layers] when `hidden_layers` asks for it.
         """
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 GREEDY_EPSILON = 1e-5
@@ -24,12 +25,14 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise ValueError("temperature must be 0 (greedy) or positive")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(
+                f"temperature must be 0 (greedy) or a positive number, not {self.temperature:g}"
+            )
         if self.top_k < 0:
-            raise ValueError("top_k must be 0 (off) or positive")
+            raise ValueError(f"top_k must be 0 (off) or positive, not {self.top_k}")
         if not 0 < self.top_p <= 1:
-            raise ValueError("top_p must be above 0 and at most 1")
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
 
     @property
     def greedy(self) -> bool:

@@ -89,7 +89,9 @@ class DraftBench:
         self.pool = load_pool(list(entries.values()), context.registry, context.target)
         self.engine = engine_for(context, self.pool)
         sample = self.prompts[0][0].prompt
-        self.cost: TargetCost = measure_target(self.engine.model, sample, self.longest + 1)
+        self.cost: TargetCost = measure_target(
+            self.engine.model, sample, self.longest + 1, context.target.context_length
+        )
         self.overhead = measure_overhead(self.engine, self.prompts[0][0], self.cost)
         self.curves: dict[tuple[str, int], AcceptanceCurve | None] = {}
         self.trials: dict[tuple[str, int], tuple[tuple[int, int], ...]] = {}

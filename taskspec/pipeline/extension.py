@@ -48,6 +48,7 @@ def extend_recipe(
         RecipeError: When an override is wrong.
         TaskSpecError: When one changes what is kept.
     """
+    run = run.resolve()
     kept = open_run(run, list(STAGES), {})
     left_out = _left_out(run)
     examples = [
@@ -60,7 +61,7 @@ def extend_recipe(
         raise CorpusError(f"the run has every prompt of {prompts} already; give others")
     text = "".join(json.dumps(_row(each)) + "\n" for each in [*examples, *new])
     recipe = str(run / RECIPE)
-    with _written(run.parent / f"{run.resolve().name}-extended", text) as corpus:
+    with _written(run.parent / f"{run.name}-extended", text) as corpus:
         own = _settings(run, corpus)
         loaded = load_recipe(recipe, [*own, *overrides], registry)
         _check_kept(load_recipe(recipe, own, registry).recipe, loaded.recipe)
@@ -94,13 +95,13 @@ def _settings(run: Path, corpus: Path) -> list[str]:
     return [
         f"name={json.dumps(corpus.parent.name)}",
         f"runs={json.dumps(str(run.parent))}",
-        f"corpus.path={json.dumps(str(corpus.resolve()))}",
+        f"corpus.path={json.dumps(str(corpus))}",
         "corpus.limit=null",
         "corpus.leave_out=[]",
         # A search would try drafts on the tasks that have theirs; new ones try every draft.
         "align.search.rounds=1",
         "align.search.tokens=null",
-        f"extends={json.dumps(str(run.resolve()))}",
+        f"extends={json.dumps(str(run))}",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskspec.decoding.records import first_tokens
 from taskspec.errors import ArtifactError
+from taskspec.files import check_output
 
 if TYPE_CHECKING:
     from taskspec.corpus.examples import Message
@@ -111,36 +113,102 @@ class AnswerLog:
         value: dict[str, Any] = asdict(answered)
         if self.prompts:
             value[MESSAGES] = [{"role": m.role, "content": m.content} for m in messages]
+        text = json.dumps(value) + "\n"
+        data = ("\n" + text if self._cut_off() else text).encode()
         # Opened anew each time, so that the file may be moved away while it is written.
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(value) + "\n")
+        with self.path.open("ab", buffering=len(data) + 1) as file:
+            file.write(data)
+
+    def _cut_off(self) -> bool:
+        """Whether the last line has no end, as when a process was killed while it wrote."""
+        if not self.path.exists():
+            return False
+        with self.path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return False
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
 
 
-def read_log(path: Path) -> list[LoggedAnswer]:
-    """The answers of a log, in its order; a last line that is still being written is left out.
+@dataclass(frozen=True)
+class KeptLog:
+    """What a log holds.
+
+    Attributes:
+        answers: In its order.
+        torn: Lines left out because they were cut off while they were written.
+    """
+
+    answers: tuple[LoggedAnswer, ...]
+    torn: int
+
+
+def read_log(path: Path) -> KeptLog:
+    """Read a log; a last line that is still being written is left out and does not count as torn.
 
     Raises:
-        ArtifactError: When the file is missing, or a line is something else.
+        ArtifactError: When the file is missing, or something else than a log.
     """
     try:
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         raise ArtifactError(
             f"{path} does not exist; answer with --watch {path} to have one"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
-    return [_read(path, number, line) for number, line in enumerate(lines, start=1) if line]
+    numbered = {number: line for number, line in enumerate(lines, start=1) if line}
+    found = [_read(path, number, line) for number, line in numbered.items()]
+    answers = tuple(each for each in found if each is not None)
+    strange = [number for number, line in numbered.items() if not _begins(line)]
+    if strange and not answers:
+        raise _no_line(path, strange[0])
+    return KeptLog(answers, len(found) - len(answers))
+
+
+def check_log(path: Path) -> None:
+    """Refuse to add answers to a file that cannot be written, or that is something else than a log.
+
+    Raises:
+        ArtifactError: Saying what to do.
+    """
+    check_output(path, appended=True)
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = next((line.rstrip("\n") for line in file if line.strip()), None)
+    try:
+        if first is None or _read(path, 1, first) is not None or _begins(first):
+            return
+    except ArtifactError:
+        pass
+    raise ArtifactError(f"{path} holds something else than a log of answers; name another file")
 
 
 _NAMES = tuple(field.name for field in fields(LoggedAnswer))
+_START = f'{{"{_NAMES[0]}": '
 
 
-def _read(path: Path, number: int, line: str) -> LoggedAnswer:
+def _begins(line: str) -> bool:
+    """Whether a line begins as those of a log do, wherever it is cut off."""
+    return line.startswith(_START[: len(line)])
+
+
+def _read(path: Path, number: int, line: str) -> LoggedAnswer | None:
+    """A line's answer; None for one that is not whole.
+
+    Raises:
+        ArtifactError: When it is something else.
+    """
     try:
         value = json.loads(line)
+    except ValueError:
+        return None
+    try:
         return LoggedAnswer(**{name: value[name] for name in _NAMES})
-    except (ValueError, KeyError, TypeError):
-        raise ArtifactError(
-            f"{path}:{number}: no line of a log; give a file that --watch has written"
-        ) from None
+    except (KeyError, TypeError):
+        raise _no_line(path, number) from None
+
+
+def _no_line(path: Path, number: int) -> ArtifactError:
+    return ArtifactError(f"{path}:{number}: no line of a log; give a file that --watch has written")

@@ -44,7 +44,7 @@ def answer_all(
         One answer per prompt, in their order.
 
     Raises:
-        DecodingError: For a prompt that cannot be decoded as asked; nothing is decoded.
+        DecodingError: For prompts that cannot be decoded as asked; nothing is decoded.
     """
     started = time.perf_counter()
     asked = [
@@ -64,6 +64,8 @@ def answer_all(
     requests = [request for request, _ in asked]
     if not requests:
         return []
+    bundle.engine.check(requests)
+    batch_size = min(batch_size, len(requests))
     pace = correction = None
     typical = min(requests, key=lambda request: len(request.prompt))
     typical = replace(typical, draft=None, max_new_tokens=min(max_new_tokens, _TYPICAL_TOKENS))

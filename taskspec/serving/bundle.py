@@ -94,7 +94,7 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
 
 
 def read_manifest(folder: Path) -> BundleManifest:
-    """Read `bundle.json`, folders made absolute, tasks as last calibrated.
+    """Read `bundle.json`, folders made absolute, tasks and fallback as last calibrated.
 
     Raises:
         ArtifactError: When the folder is no bundle, one of another format, or not whole.
@@ -120,12 +120,15 @@ def read_manifest(folder: Path) -> BundleManifest:
         )
         for each in value.pop("drafts")
     )
-    tasks = _read_tasks(value.pop("tasks"))
+    tasks, fallback = _read_tasks(value.pop("tasks")), read_assignment(value.pop("fallback"))
     calibrated = folder / _CALIBRATED
     if calibrated.is_file():
         with _read_from(calibrated, "remove it and calibrate the bundle again"):
-            tasks = _read_tasks(json.loads(calibrated.read_text(encoding="utf-8")))
-    fallback = read_assignment(value.pop("fallback"))
+            found = json.loads(calibrated.read_text(encoding="utf-8"))
+            # An earlier version left the fallback as it was and wrote the tasks alone.
+            if isinstance(found, list):
+                found = {"tasks": found, "fallback": asdict(fallback)}
+            tasks, fallback = _read_tasks(found["tasks"]), read_assignment(found["fallback"])
     spares = _read_tasks(value.pop("spares", ()))
     return BundleManifest(drafts=drafts, tasks=tasks, fallback=fallback, spares=spares, **value)
 
@@ -134,12 +137,12 @@ def _read_tasks(values: Sequence[Mapping[str, Any]]) -> tuple[Assignment, ...]:
     return tuple(read_assignment(each) for each in values)
 
 
-def write_tasks(folder: Path, tasks: Sequence[Assignment]) -> None:
+def write_assignments(folder: Path, tasks: Sequence[Assignment], fallback: Assignment) -> None:
     """Put other assignments in the place of those in `bundle.json`, which stays as it is.
 
     A bundle that is made anew has its run's assignments again.
     """
-    value = [asdict(each) for each in tasks]
+    value = {"tasks": [asdict(each) for each in tasks], "fallback": asdict(fallback)}
     with replacing(folder / _CALIBRATED) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 

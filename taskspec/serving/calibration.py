@@ -27,7 +27,7 @@ _PACE_REPEATS = 5
 
 @dataclass(frozen=True)
 class Calibrated:
-    """One task's assignment after measuring.
+    """An assignment, of a task or the fallback, after measuring.
 
     Attributes:
         before: As it was.
@@ -86,7 +86,8 @@ def measure_pace(bundle: Bundle, request: Request, rows: int) -> Pace:
             curves.setdefault(choice, []).append(each.curve)
     longest = max((choice.draft_length for choice in curves), default=0)
     model, prompt = bundle.engine.model, request.prompt
-    cost = measure_target(model, prompt, rows * (longest + 1), _PACE_REPEATS)
+    context = bundle.target.context_length
+    cost = measure_target(model, prompt, rows * (longest + 1), context, _PACE_REPEATS)
     overhead = measure_overhead(bundle.engine, request, cost, rows)
     drafts = {}
     for choice, own in curves.items():
@@ -97,20 +98,22 @@ def measure_pace(bundle: Bundle, request: Request, rows: int) -> Pace:
 
 
 def calibrate(bundle: Bundle, request: Request) -> tuple[Calibrated, ...]:
-    """Measure target passes, overhead and drafts here, and choose every task's draft length.
+    """Measure target passes, overhead and drafts here, and choose every assignment's draft length.
 
     Args:
         bundle: A loaded bundle; it stays as it is.
         request: A typical prompt, decoded plainly to measure the overhead.
 
     Returns:
-        One result per task, in the bundle's order.
+        One result per task, in the bundle's order, and at the end the fallback's.
     """
-    tasks = bundle.manifest.tasks
-    longest = max((len(t.curve.block_efficiency) for t in tasks if t.curve is not None), default=1)
-    cost = measure_target(bundle.engine.model, request.prompt, longest + 1)
+    chosen = (*bundle.manifest.tasks, bundle.manifest.fallback)
+    curves = [each.curve for each in chosen if each.curve is not None]
+    longest = max((len(curve.block_efficiency) for curve in curves), default=1)
+    context = bundle.target.context_length
+    cost = measure_target(bundle.engine.model, request.prompt, longest + 1, context)
     overhead = measure_overhead(bundle.engine, request, cost)
-    return tuple(_calibrated(bundle, task, request, cost, overhead) for task in tasks)
+    return tuple(_calibrated(bundle, each, request, cost, overhead) for each in chosen)
 
 
 def _calibrated(

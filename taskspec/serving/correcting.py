@@ -30,28 +30,20 @@ def measure_correction(
         config: Share and grace; None takes the recipe's.
     """
     config = config or correction_config(bundle)
-    curves: dict[DraftChoice, list[AcceptanceCurve]] = {}
-    names: dict[DraftChoice, str] = {}
-    manifest = bundle.manifest
-    for each in (*manifest.tasks, manifest.fallback, *manifest.spares):
-        if each.draft is not None and each.curve is not None:
-            choice = bundle.pool.choice(each.draft, len(each.curve.block_efficiency))
-            assert choice is not None
-            curves.setdefault(choice, []).append(each.curve)
-            names[choice] = each.draft
-    longest = max((choice.draft_length for choice in curves), default=0)
-    model, prompt = bundle.engine.model, request.prompt
-    cost = measure_target(model, prompt, rows * (longest + 1), _REPEATS)
+    drafts = _drafts(bundle)
+    longest = max((choice.draft_length for _, choice, _ in drafts), default=0)
+    model, prompt, context = bundle.engine.model, request.prompt, bundle.target.context_length
+    cost = measure_target(model, prompt, rows * (longest + 1), context, _REPEATS)
     overhead = measure_overhead(bundle.engine, request, cost, rows)
     ways = []
-    for choice, own in curves.items():
+    for name, choice, curve in drafts:
         drafter = bundle.pool.drafters[choice.draft]
         entries = bundle.pool.entries
-        members = frozenset(entries[name].key for name in entries[names[choice]].members)
+        members = frozenset(entries[member].key for member in entries[name].members)
         ways.append(
             Way(
                 choice,
-                mean_curve(own),
+                curve,
                 measure_draft(drafter, choice, bundle.target, prompt, request.sampling),
                 watched=drafter.copies and choice.adapter is None,
                 movable=not drafter.hidden_layers,
@@ -59,3 +51,26 @@ def measure_correction(
             )
         )
     return Correction(Prices(cost, overhead, rows), tuple(ways), config.share, config.grace)
+
+
+def _drafts(bundle: Bundle) -> list[tuple[str, DraftChoice, AcceptanceCurve]]:
+    """What is known of each draft: a name of it, how to ask for it, and what it brings.
+
+    A drafter serves a row in one way, so tasks that use a draft are taken together, whatever
+    lengths they were measured up to: it is known up to the shortest of these.
+    """
+    curves: dict[tuple[str, str | None], list[AcceptanceCurve]] = {}
+    names: dict[tuple[str, str | None], str] = {}
+    manifest = bundle.manifest
+    for each in (*manifest.tasks, manifest.fallback, *manifest.spares):
+        if each.draft is not None and each.curve is not None:
+            choice = bundle.pool.choice(each.draft, len(each.curve.block_efficiency))
+            assert choice is not None
+            key = choice.draft, choice.adapter
+            curves.setdefault(key, []).append(each.curve)
+            names[key] = each.draft
+    means = {key: mean_curve(own) for key, own in curves.items()}
+    return [
+        (names[draft, adapter], DraftChoice(draft, len(curve.block_efficiency), adapter), curve)
+        for (draft, adapter), curve in means.items()
+    ]

@@ -108,6 +108,7 @@ def checks_for(plugin: Plugin | type[Plugin]) -> tuple[Check, ...]:
     # Imported for their registrations.
     from taskspec.testing import (  # noqa: F401
         aligners,
+        commits,
         drafted_answers,
         drafters,
         encoders,

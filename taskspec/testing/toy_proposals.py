@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from taskspec.interfaces import Proposal, Sampling
-from taskspec.testing.exercises import start_row
-from taskspec.testing.toy_target import VOCABULARY
+from taskspec.testing.check import require
+from taskspec.testing.exercises import exercise_of, start_row
+from taskspec.testing.toy_target import VOCABULARY, states, toy_target
+
+_TOLERANCE = 1e-4
 
 
 def toy_noise(rows: int, width: int, seed: int = 0) -> Tensor:
@@ -42,3 +46,46 @@ def first_distribution(built: Any, prompt: list[int], sampling: Sampling) -> Ten
     if proposal.probs is None or not proposal.lengths[0]:
         return None
     return full_probs(proposal, 0, 0)
+
+
+def built_anew(drafter: Any) -> Any:
+    """A drafter of the same class and options, built for the toy target."""
+    return exercise_of(drafter).prepare(drafter)
+
+
+def commit_emitted(
+    built: Any, rows: Sequence[int], texts: Sequence[list[int]], emitted: Sequence[list[int]]
+) -> None:
+    """Commit as the engine does: padded tokens, counts, and the target's states if wanted.
+
+    Args:
+        built: The drafter.
+        rows: Row numbers.
+        texts: What was known of each row before.
+        emitted: What came then.
+    """
+    width = max(map(len, emitted))
+    tokens = torch.zeros(len(rows), width, dtype=torch.int64)
+    for index, each in enumerate(emitted):
+        tokens[index, : len(each)] = torch.tensor(each)
+    hidden = None
+    if built.hidden_layers:
+        hidden = torch.zeros(len(rows), width, len(built.hidden_layers) * toy_target().hidden_size)
+        for index, (text, each) in enumerate(zip(texts, emitted, strict=True)):
+            known = states(toy_target(), [*text, *each[:-1]], built.hidden_layers)
+            hidden[index, : len(each)] = known[len(text) - 1 :]
+    built.commit(list(rows), tokens, torch.tensor([len(each) for each in emitted]), hidden)
+
+
+def require_equal(one: Proposal, other: Proposal, message: str) -> None:
+    """Raise unless two proposals hold the same tokens, of the same distributions.
+
+    Raises:
+        ContractError: With the message.
+    """
+    require(torch.equal(one.lengths, other.lengths), message)
+    for row, count in enumerate(one.lengths.tolist()):
+        for place in range(count):
+            require(one.tokens[row, place] == other.tokens[row, place], message)
+            first, second = full_probs(one, row, place), full_probs(other, row, place)
+            require(torch.allclose(first, second, atol=_TOLERANCE), message)

@@ -75,28 +75,28 @@ class GreedyDrafting:
         rows: Sequence[int],
         embeddings: Tensor,
         counts: Sequence[int],
-        steps: int,
+        steps: Sequence[int],
         least: float = 0.0,
     ) -> Drafted:
         """As `DraftsAtOnce`; embeddings in bf16."""
-        decoder, library = self.decoder, kernels()
+        decoder, library, most = self.decoder, kernels(), max(steps)
         assert library is not None
         starts = [decoder.lengths[row] if row < len(decoder.lengths) else 0 for row in rows]
         after = [start + count for start, count in zip(starts, counts, strict=True)]
         decoder.reserve(max(rows) + 1, 0)
-        decoder.reserve(0, max(after) + steps)
+        decoder.reserve(0, max(after) + most)
         begin = decoder.pass_over(rows, starts, embeddings, counts)
         batch, hidden = len(rows), decoder.hidden
         positions = torch.tensor(after, dtype=torch.int32)
         row_of = torch.tensor(rows, dtype=torch.int32)
         states = torch.empty(batch, 1, hidden, dtype=torch.bfloat16)
         given = decoder.open_pass(torch.empty(batch, hidden), row_of, positions, states)
-        drafted = torch.empty(steps, batch, dtype=torch.int64)
+        drafted = torch.empty(most, batch, dtype=torch.int64)
         kept = torch.zeros(batch, dtype=torch.int32)
         ends = torch.tensor(list(accumulate(counts)), dtype=torch.int32) - 1
         fusion = self.fusion
         wanted = _Drafting(
-            steps=steps,
+            steps=most,
             columns=self.head.out_features,
             head=self.head.weight.place(),
             vocabulary=address(self.vocabulary),

@@ -254,9 +254,10 @@ def test_a_model_with_another_tokenizer_is_refused(
         CausalLM.build(llama, NONE, CausalLMOptions(model=str(stranger)))
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(1.0)], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("company", [None, Sampling(), SAMPLED], ids=["alone", "greedy", "sampled"])
+@pytest.mark.parametrize("sampling", [Sampling(), SAMPLED], ids=["greedy", "sampled"])
 def test_a_draft_ends_before_it_is_less_likely_than_wanted_to_stand(
-    target: LanguageModel, sampling: Sampling
+    target: LanguageModel, sampling: Sampling, company: Sampling | None
 ) -> None:
     free = CausalLM.build(target, NONE, CausalLMOptions(layers=3, vocabulary=24))
     texts, wholes, chances = [text(n) for n in range(5, 15)], [], []
@@ -271,7 +272,12 @@ def test_a_draft_ends_before_it_is_less_likely_than_wanted_to_stand(
     lengths = set()
     for row, read in enumerate(texts):
         ending.start(row, read, sampling)
-        found = proposed(ending.propose([row], [6], noise(1, 6, row)))
+        rows, drawn = [row], noise(1, 6, row)
+        if company is not None:
+            ending.start(99, text(7), company)
+            rows, drawn = [row, 99], torch.cat([drawn, noise(1, 6, 99)])
+        found = proposed(ending.propose(rows, [6, 3][: len(rows)], drawn))
+        ending.stop(99)
         expected = next((i for i, chance in enumerate(chances[row]) if chance < least), 6)
         assert found == wholes[row][:expected]
         lengths.add(expected)

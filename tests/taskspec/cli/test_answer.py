@@ -44,7 +44,7 @@ def test_answers_are_those_of_one_prompt_at_a_time_and_runs_go_on(bundle: Path) 
     watched = ("--watch", "log.jsonl", "--watch-prompts")
     invoke(*common, "out.jsonl", "--max-new-tokens", "9", "--batch-size", "3", *watched)
     found = rows("out.jsonl")
-    log = read_log(Path("log.jsonl"))
+    log = read_log(Path("log.jsonl")).answers
     assert sorted(each.assigned for each in log) == sorted(each["task"] for each in found.values())
     assert all(each.passes and each.unknown is False for each in log)
     assert len(read_examples(Path("log.jsonl"))) == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def test_a_bundle_s_lengths_are_chosen_anew_and_written(
     before = json.loads(file.read_text())
     known = [task for task in before["tasks"] if task["curve"] is not None]
     assert known, "no task was assigned a draft"
+    assert before["fallback"]["draft_length"] and before["fallback"]["curve"]
     monkeypatch.setattr("taskspec.serving.calibration.measure_draft", lambda *_: 10.0)
     told = invoke("calibrate", str(bundle), "--corpus", "prompts.jsonl", "--dry-run")
     assert told.exit_code == 0, told.output
@@ -36,7 +38,14 @@ def test_a_bundle_s_lengths_are_chosen_anew_and_written(
     done = invoke("calibrate", str(bundle), "--corpus", "prompts.jsonl")
     assert done.exit_code == 0 and "1.00x" in done.output
     assert json.loads(file.read_text()) == before
-    assert all(task.draft_length == 0 for task in read_manifest(bundle).tasks)
+    found = read_manifest(bundle)
+    assert all(each.draft_length == 0 for each in (*found.tasks, found.fallback))
+    # Of an earlier version's, the tasks' are taken.
+    (bundle / "calibrated.json").write_text(json.dumps([asdict(each) for each in found.tasks]))
+    found = read_manifest(bundle)
+    assert all(task.draft_length == 0 for task in found.tasks)
+    assert found.fallback.draft_length == before["fallback"]["draft_length"]
+    assert invoke("calibrate", str(bundle), "--corpus", "prompts.jsonl").exit_code == 0
     # The run still finds its bundle as it left it.
     assert invoke("run", recipe.name).exit_code == 0
     row = json.loads((recipe.parent / "prompts.jsonl").read_text().splitlines()[0])

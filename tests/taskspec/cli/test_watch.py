@@ -71,9 +71,41 @@ def test_a_log_is_followed_as_it_grows(bundle: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("time.sleep", grow)
     looks = watch("--follow", "--every", "3", "--json", code=130).splitlines()
     found = [json.loads(each) for each in looks if each.startswith("{")]
-    assert [each["answers"] for each in found] == [1, len(read_log(log.path))] == [1, 61]
+    assert [each["answers"] for each in found] == [1, len(read_log(log.path).answers)] == [1, 61]
     assert [each["drifted"] for each in found] == [[], ["code"]]
     assert pauses == [3.0, 3.0, 3.0]
+
+
+def test_a_log_that_is_moved_away_is_waited_for(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, pauses = AnswerLog(Path("log.jsonl")), []
+
+    def pass_time(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) in (2, 6):
+            log.add(GOOD, [])
+        if len(pauses) == 4:
+            log.path.rename("log-1.jsonl")
+        if len(pauses) > 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", pass_time)
+    looks = watch("--follow", "--json", code=130).splitlines()
+    found = [json.loads(each)["answers"] for each in looks if each.startswith("{")]
+    assert found == [1, 1] and sum("waiting for it" in each for each in looks) == 2
+
+
+def test_torn_lines_are_told(bundle: Path) -> None:
+    log = AnswerLog(Path("log.jsonl"))
+    log.add(GOOD, [])
+    assert "torn" not in watch() and json.loads(watch("--json"))["torn"] == 0
+    with log.path.open("a", encoding="utf-8") as file:
+        file.write('{"time": 1')
+    log.add(GOOD, [])
+    said = watch()
+    assert "cut off, and are left out: 1" in said and "(2 answers)" in said
+    assert json.loads(watch("--json"))["torn"] == 1
 
 
 def test_a_bundle_that_measures_no_distances_says_so(bundle: Path) -> None:

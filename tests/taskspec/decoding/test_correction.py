@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from taskspec_drafters.prompt_lookup import PromptLookup
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
 from taskspec.decoding.row import Row
-from taskspec.interfaces import Drafter
+from taskspec.interfaces import Drafter, Proposal
 
 
 def row_of(
@@ -106,6 +107,30 @@ def test_a_draft_that_copies_takes_over_where_the_text_repeats():
     play(row, [(0, 4)] * 80, (10, 11, 12, 13))
     assert row.served.get(steering.ways[1].choice, 0) > 20
     assert row.choice == steering.ways[1].choice and not drafters["a"].rows
+
+
+class Silent(Model):
+    """Never has anything to propose."""
+
+    def propose(self, rows, k, noise):
+        nothing = torch.zeros(len(rows), 0, dtype=torch.int64)
+        return Proposal(nothing, torch.zeros(len(rows), dtype=torch.int64))
+
+
+def test_a_draft_that_may_serve_a_row_in_two_ways_is_with_it_only_once():
+    # `Model` fails when it is started twice on a row, or stopped twice.
+    own, drafters = way("a", watched=True), {"a": Silent(), "b": Silent()}
+    shorter = replace(own, choice=DraftChoice("a", 2))
+    row = row_of(drafters, "a", correction(own, shorter, way("b"), grace=30))
+    pilot = row.pilot
+    assert pilot is not None and pilot.ways[2] == shorter
+    for favoured in (1, 3, 2, 0, 3, 1) * 4:
+        pilot.hedge.totals = [50.0 * (arm == favoured) for arm in range(4)]
+        play(row, [(0, 0)], range(2, 40))
+    assert len(row.served) > 2
+    row.stop(drafters)
+    pilot.stop()
+    assert not drafters["a"].rows and not drafters["b"].rows
 
 
 def test_drafts_that_cannot_move_or_are_drafted_with_do_not_take_over():

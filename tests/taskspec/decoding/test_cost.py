@@ -76,6 +76,11 @@ def test_every_step_verifies_at_the_cost_of_what_it_drafted_itself() -> None:
     assert drafted.speedup(2, 0.0, COST, 0.0) == pytest.approx(1.5 / ((1 + 1.3) / 2))
 
 
+def test_a_pass_longer_than_any_timed_costs_as_much_a_token_as_the_longest() -> None:
+    assert COST.verify_ratio(8) == pytest.approx(2 * COST.verify_ratio(4))
+    assert COST.verify_ratio(6) > COST.verify_ratio(5) > COST.verify_ratio(4)
+
+
 def test_a_draft_that_proposes_nothing_promises_plain_speed_less_its_attempts() -> None:
     curve = acceptance_curve({"a": (StepRecord(0, 0, 1),)}, 3)
     assert curve is not None
@@ -115,7 +120,7 @@ def test_a_draft_is_timed_as_it_will_draft(llama, sampling) -> None:
 
 def test_passes_of_every_width_get_a_cost_and_leave_the_cache_empty(llama) -> None:
     model = CachedModel(llama.model, llama.head)
-    cost = measure_target(model, (1, 2, 3), 40, repeats=2)
+    cost = measure_target(model, (1, 2, 3), 40, llama.context_length, repeats=2)
     assert len(cost.seconds) == 40 and min(cost.seconds) > 0 and model.length(0) == 0
     # Between 16 and 24 tokens nothing is timed.
     steps = [b - a for a, b in itertools.pairwise(cost.seconds[15:24])]

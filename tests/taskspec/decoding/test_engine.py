@@ -191,11 +191,24 @@ def test_kept_hidden_states_give_the_targets_distribution(llama):
         ({"prompt": tuple([5] * 300)}, "context holds 256"),
         ({"draft": DraftChoice("absent", 2)}, "no draft named 'absent'"),
         ({"sampling": Sampling(1.0)}, "greedy decoding only"),
+        ({"seed": 2**64}, "takes no seed 18446744073709551616"),
     ],
 )
 def test_impossible_requests_are_refused_before_work(llama, change, message):
     with pytest.raises(DecodingError, match=message):
         Engine(llama, Greedy()).generate([replace(requests()[0], **change)])
+
+
+def test_all_that_cannot_be_decoded_is_told_at_once_by_name(llama):
+    long, short = tuple([5] * 300), (5, 6)
+    asked = [Request(f"r{n}", short if n % 2 else long, 8) for n in range(24)]
+    with pytest.raises(DecodingError) as told:
+        Engine(llama, Greedy()).check(asked)
+    lines = str(told.value).splitlines()
+    assert [line.partition(":")[0] for line in lines[:10]] == [
+        f"request r{2 * n}" for n in range(10)
+    ]
+    assert lines[10:] == ["... and 2 more"]
 
 
 def test_what_breaks_a_prompts_pass_leaves_nothing_for_later_requests(llama, monkeypatch):

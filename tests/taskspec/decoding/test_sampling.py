@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -52,6 +55,19 @@ def test_processors_are_those_of_transformers(seed: int, sampling: Sampling) -> 
 def test_tiny_temperatures_are_greedy(temperature: float) -> None:
     given_logits = torch.tensor([[1.0, 5.0, 5.0, -1e30]]) * 1e4
     assert probabilities(given_logits, Sampling(temperature)).tolist() == [[0.0, 1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        *(((each, 0, 1.0), f"temperature .* not {each:g}") for each in (-1.0, math.nan, math.inf)),
+        ((1.0, -1, 1.0), "top_k .* not -1"),
+        *(((1.0, 0, each), f"top_p .* not {each:g}") for each in (0.0, 1.5, math.nan)),
+    ],
+)
+def test_what_gives_no_distribution_is_refused(values: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        Sampling(*values)
 
 
 def test_a_small_temperature_does_not_overflow() -> None:

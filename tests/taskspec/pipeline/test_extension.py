@@ -59,7 +59,9 @@ def run(write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> P
     return Path("runs/tiny")
 
 
-def test_unknown_prompts_become_tasks_and_the_rest_stays(run: Path) -> None:
+def test_unknown_prompts_become_tasks_and_the_rest_stays(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_prompts("known.jsonl", range(0, 12), {"train": 3})
     said = invoke("extend", str(run), "known.jsonl", code=2)
     assert "of 3 new training prompts" in said and not STAGES[1].parent.exists()
@@ -104,6 +106,10 @@ def test_unknown_prompts_become_tasks_and_the_rest_stays(run: Path) -> None:
 
     said = invoke("extend", str(run), "new.jsonl", "align.tokens=300")
     assert said.count("finished before") == 9
+    with monkeypatch.context() as inside:
+        inside.chdir(run)
+        said = invoke("extend", ".", "../../new.jsonl", "align.tokens=300")
+        assert said.count("finished before") == 9 and not list(Path(".").glob("*-extended"))
     refuse_other_prompts(run)
     assert invoke("run", "runs/tiny-extended/recipe.yaml").count("finished before") == 9
     (STAGES[1] / "03-partition/done.json").unlink()

@@ -12,7 +12,13 @@ from taskspec.corpus.readers import read_examples
 from taskspec.decoding.records import DraftChoice, Generation, StepRecord
 from taskspec.errors import ArtifactError
 from taskspec.recipe.choice import PluginChoice
-from taskspec.serving.answer_log import AnswerLog, LoggedAnswer, describe_answer, read_log
+from taskspec.serving.answer_log import (
+    AnswerLog,
+    LoggedAnswer,
+    check_log,
+    describe_answer,
+    read_log,
+)
 from taskspec.serving.bundle import Answer
 from taskspec.serving.pool import DraftEntry, Pool
 from taskspec.serving.routing import Assignment, Route
@@ -65,7 +71,7 @@ def test_a_log_holds_prompts_only_on_demand_and_is_then_a_corpus(tmp_path: Path)
     for log in (silent, full):
         for _ in range(2):
             log.add(line, asked)
-        assert read_log(log.path) == [line, line]
+        assert read_log(log.path).answers == (line, line)
     assert "Reverse" not in silent.path.read_text(encoding="utf-8")
     corpus = read_examples(full.path)
     assert [each.prompt_text for each in corpus] == ["Reverse a list in Python."] * 2
@@ -77,7 +83,50 @@ def test_a_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
     log.add(describe(answer()), [])
     with log.path.open("a", encoding="utf-8") as file:
         file.write('{"time": 1')
-    assert len(read_log(log.path)) == 1
+    found = read_log(log.path)
+    assert (len(found.answers), found.torn) == (1, 0)
+
+
+def test_a_line_that_was_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    log, line = AnswerLog(tmp_path / "log"), describe(answer())
+    log.add(line, [])
+    whole = log.path.read_text(encoding="utf-8")
+    log.path.write_text(whole + whole[:30], encoding="utf-8")
+    for count in (2, 3):
+        log.add(line, [])
+        found = read_log(log.path)
+        assert (len(found.answers), found.torn) == (count, 1)
+
+
+@pytest.mark.parametrize("damage", ['{"time": 1{whole}', "{", "\0\0\0", 'ed": 0}', "caf\xe9"])
+def test_lines_that_are_not_whole_are_left_out_and_counted(damage: str, tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path / "log")
+    log.add(describe(answer()), [])
+    whole = log.path.read_text(encoding="utf-8")
+    torn = damage.replace("{whole}", whole.strip())
+    log.path.write_text(f"{whole}{torn}\n\n{whole}{torn}\n", encoding="latin-1")
+    found = read_log(log.path)
+    assert (len(found.answers), found.torn) == (2, 2)
+    log.path.write_text(f"{whole}[1]\n", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="log:2: no line of a log"):
+        read_log(log.path)
+
+
+def test_answers_are_added_to_logs_only(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path / "log")
+    check_log(log.path)
+    for begun in ("", "\n", '{"time": 1', '{"ti'):
+        log.path.write_text(begun, encoding="utf-8")
+        check_log(log.path)
+        log.add(describe(answer()), [])
+        check_log(log.path)
+    for other in ("notes of mine", '{"prompt": "Hello"}\n', "[1]\n", "1", "caf\xe9\n"):
+        log.path.write_text(other, encoding="latin-1")
+        with pytest.raises(ArtifactError, match="something else than a log.*name another file"):
+            check_log(log.path)
+        assert log.path.read_text(encoding="latin-1") == other
+    with pytest.raises(ArtifactError, match="is no folder"):
+        check_log(tmp_path / "nowhere" / "log")
 
 
 @pytest.mark.parametrize("text", ["notes\n", '{"time": 1}\n', "[1]\n"])

@@ -98,6 +98,67 @@ class SharesNoise(CausalLM):
         return super().propose(rows, k, noise[:1].expand_as(noise))
 
 
+@mutant("rows_are_independent", SMALL)
+class BolderInCompany(CausalLM):
+    """A greedy row drafts a token more where a sampled one is beside it."""
+
+    def start(self, row, prompt, sampling, hidden=None, adapter=None):
+        self.__dict__.setdefault("greedy", {})[row] = sampling.greedy
+        super().start(row, prompt, sampling, hidden, adapter)
+
+    def propose(self, rows, k, noise):
+        made = super().propose(rows, k, noise)
+        if not all(self.greedy[row] for row in rows):
+            return made
+        return Proposal(made.tokens, (made.lengths - 1).clamp(min=0), made.probs, made.vocabulary)
+
+
+@mutant("commits_without_proposals", SMALL)
+class CommitsWhatItProposed(CausalLM):
+    """Takes a commit in only where it has proposed since the last one."""
+
+    def propose(self, rows, k, noise):
+        self.__dict__.setdefault("asked", set()).update(rows)
+        return super().propose(rows, k, noise)
+
+    def commit(self, rows, tokens, counts, hidden=None):
+        mine = [place for place, row in enumerate(rows) if row in self.__dict__.get("asked", ())]
+        if mine:
+            super().commit([rows[place] for place in mine], tokens[mine], counts[mine])
+            self.asked.difference_update(rows)
+
+
+@mutant("commits_without_proposals")
+class CommitsAtMostADraft(PromptLookup):
+    """Takes in no more tokens than it drafted and one more."""
+
+    def start(self, row, prompt, sampling, hidden=None, adapter=None):
+        self.__dict__.setdefault("most", {})[row] = 1
+        super().start(row, prompt, sampling, hidden, adapter)
+
+    def propose(self, rows, k, noise):
+        self.most.update((row, own + 1) for row, own in zip(rows, k, strict=True))
+        return super().propose(rows, k, noise)
+
+    def commit(self, rows, tokens, counts, hidden=None):
+        most = torch.tensor([self.most[row] for row in rows])
+        super().commit(rows, tokens, counts.minimum(most), hidden)
+
+
+@mutant("copies_depend_on_the_text_alone")
+class CopiesOnlyOnce(PromptLookup):
+    """Has nothing to say when it is asked again."""
+
+    def start(self, row, prompt, sampling, hidden=None, adapter=None):
+        self.__dict__.setdefault("fresh", set()).add(row)
+        super().start(row, prompt, sampling, hidden, adapter)
+
+    def propose(self, rows, k, noise):
+        lengths = torch.tensor([int(row in self.fresh) for row in rows])
+        self.fresh.difference_update(rows)
+        return Proposal(torch.full((len(rows), 1), 7), lengths)
+
+
 @mutant("row_numbers_are_reused")
 class NeverForgets(PromptLookup):
     """A row's number keeps the text of its earlier request."""
