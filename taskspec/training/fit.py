@@ -191,7 +191,8 @@ def _trainer(
             enable_version_counter=False,
             monitor=HELD_OUT_ALPHA,
             mode="max",
-            save_weights_only=True,
+            # The averaged weights stand in checkpoints that hold all, and in no others.
+            save_weights_only=not config.ema,
         )
         stop = EarlyStopping(HELD_OUT_ALPHA, mode="max", patience=config.early_stopping)
         callbacks += [stop, best]

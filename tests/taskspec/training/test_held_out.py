@@ -121,8 +121,10 @@ class Spoils(KD):
         return replace(result, loss=-result.loss) if self.batches > 12 else result
 
 
-def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
-    config = replace(CONFIG, early_stopping=1, trainer=replace(TRAINER, val_check_interval=0.1))
+@pytest.mark.parametrize("ema", [0.0, 0.8])
+def test_early_stopping_keeps_the_best_weights(tmp_path: Path, ema: float) -> None:
+    trainer = replace(TRAINER, val_check_interval=0.1)
+    config = replace(CONFIG, early_stopping=1, ema=ema, trainer=trainer)
     aligner = Spoils()
     draft, report = train(tmp_path, aligner, config)
     assert report.tokens == tokens_of(aligner.batches) < TOKENS
@@ -163,7 +165,9 @@ def test_sigterm_saves_after_the_batch_and_nothing_is_done_twice(tmp_path: Path)
     assert rest.batches == len(curve(tmp_path / "whole", "loss")) - 7
 
 
-@pytest.mark.parametrize("extra", [{"ema": 0.8}, {"early_stopping": 9}])
+@pytest.mark.parametrize(
+    "extra", [{"ema": 0.8}, {"early_stopping": 9}, {"ema": 0.8, "early_stopping": 9}]
+)
 def test_a_cut_off_training_goes_on_with_all_that_belongs_to_it(
     tmp_path: Path, extra: dict[str, Any]
 ) -> None:
