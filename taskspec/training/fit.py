@@ -116,14 +116,15 @@ def fit(
         )
         # Processes of their own get a copy of the target, so it goes only where it is asked.
         stored = all(map(has_signal, [*answers, *held_out]))
-        asked = not stored or writes_itself(aligner, len(data.plan))
+        own_texts = writes_itself(aligner, len(data.plan))
         module = AlignmentModule(
             drafter,
             aligner,
             Schedule(learning_rate, config.warmup, config.weight_decay, config.loss_logits),
             seed,
             target.vocabulary_size,
-            OnlineTeacher(target) if asked else None,
+            OnlineTeacher(target) if own_texts or not stored else None,
+            weighs=not own_texts,
         )
         if earlier is not None:
             load_trained(drafter, earlier.weights)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import signal
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from taskspec_aligners.kd import KD
 from torch import Tensor
 
+from taskspec.corpus.answers import StoredAnswer
 from taskspec.interfaces import AlignmentLoss
 from taskspec.recipe.alignment import AlignConfig, TrainerConfig
 from taskspec.testing.toy_draft import ToyDraft, toy_answers, toy_draft
@@ -26,9 +29,20 @@ CONFIG = AlignConfig(batch_tokens=48, trainer=TRAINER)
 TOKENS = 600
 
 
-def planned() -> list[Rows]:
+def uneven_answers() -> tuple[StoredAnswer, ...]:
+    """The toy answers, which are equally long, cut to 1 to 12 tokens."""
+    answers = []
+    for number, answer in enumerate(toy_answers()):
+        assert answer.hidden is not None and answer.log_normalizer is not None
+        kept = slice(1 + 7 * number % 12)
+        signal = {"hidden": answer.hidden[kept], "log_normalizer": answer.log_normalizer[kept]}
+        answers.append(replace(answer, answer_ids=answer.answer_ids[kept], **signal))
+    return tuple(answers)
+
+
+def planned(answers: Sequence[StoredAnswer] | None = None) -> list[Rows]:
     """The batches of a training."""
-    return plan_batches(toy_answers()[2:], CONFIG.batch_tokens, TOKENS, seed=1)
+    return plan_batches((answers or toy_answers())[2:], CONFIG.batch_tokens, TOKENS, seed=1)
 
 
 def train(
@@ -37,9 +51,10 @@ def train(
     config: AlignConfig = CONFIG,
     held_out: bool = True,
     learning_rate: float = 1e-2,
+    answers: Sequence[StoredAnswer] | None = None,
 ) -> tuple[ToyDraft, AlignmentReport]:
     """Train a fresh draft, or go on in the same folder."""
-    draft, answers = toy_draft(), toy_answers()
+    draft, answers = toy_draft(), answers or toy_answers()
     report = fit(
         draft,
         aligner or KD(),
