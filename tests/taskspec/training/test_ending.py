@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainings import CONFIG, TRAINER, CutOff, curve, planned, same, train
+from trainings import CONFIG, TRAINER, CutOff, planned, rows, same, train
 
 from taskspec.errors import Terminated
 
@@ -28,6 +28,8 @@ def test_sigterm_saves_after_the_step_and_nothing_is_done_twice(
     continued, report_of_both = train(tmp_path / "cut", rest, config)
     assert same(continued, whole) and report_of_both.tokens == report.tokens
     assert (begun.batches, rest.batches) == (ended, len(planned()) - ended)
+    for name in ("loss", "val_alpha"):
+        assert rows(tmp_path / "cut", name) == rows(tmp_path / "whole", name)
 
 
 def test_a_power_cut_within_a_step_loses_none_of_its_batches(tmp_path: Path) -> None:
@@ -40,6 +42,7 @@ def test_a_power_cut_within_a_step_loses_none_of_its_batches(tmp_path: Path) -> 
     rest = CutOff()
     continued, _ = train(tmp_path / "cut", rest, config)
     assert same(continued, whole) and rest.batches == len(planned()) - 20
+    assert rows(tmp_path / "cut", "loss") == rows(tmp_path / "whole", "loss")
 
 
 @pytest.mark.parametrize("by_signal", [True, False])
@@ -53,10 +56,10 @@ def test_a_scoring_that_is_due_where_it_is_saved_is_not_left_out(
     error = Terminated if by_signal else RuntimeError
     with pytest.raises(error):
         train(tmp_path / "cut", CutOff(10 if by_signal else 11, by_signal), config)
-    assert len(curve(tmp_path / "cut", "val_alpha")) == 1
+    assert len(rows(tmp_path / "cut", "val_alpha")) == 1
     continued, report_of_both = train(tmp_path / "cut", config=config)
     assert same(continued, whole) and report_of_both.held_out == report.held_out
-    assert curve(tmp_path / "cut", "val_alpha")[-1] == curve(tmp_path / "whole", "val_alpha")[-1]
+    assert rows(tmp_path / "cut", "val_alpha") == rows(tmp_path / "whole", "val_alpha")
 
 
 def test_sigterm_in_the_last_batch_ends_the_process_too(tmp_path: Path) -> None:
