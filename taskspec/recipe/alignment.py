@@ -104,7 +104,8 @@ class AlignConfig(PluginChoice):
         recovery_learning_rate: Peak learning rate of the generic recovery.
         warmup: Share of steps in which the rate rises; afterwards it falls along a cosine.
         weight_decay: AdamW's weight decay.
-        ema: Decay of averaged weights, which are the ones kept; 0 averages nothing.
+        ema: Decay of averaged weights, which are the ones kept; 0 averages nothing. Not with
+            `fsdp`.
         held_out: Validation answers scored while training; 0 for none.
         early_stopping: Scorings without a higher acceptance after which training ends, with the
             best weights; 0 trains to the end.
@@ -154,6 +155,11 @@ class AlignConfig(PluginChoice):
             raise ValueError(f"warmup must be between 0 and 1, not {self.warmup:g}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, not {self.ema:g}")
+        if self.ema and self.trainer.strategy == "fsdp":
+            raise ValueError(
+                "ema averages whole weights, which trainer.strategy: fsdp has in pieces; set ema "
+                "to 0, or the strategy to ddp"
+            )
         if self.early_stopping and not self.held_out:
             raise ValueError("early_stopping needs held_out answers to judge by; set held_out")
         one_of("jobs", self.jobs, ("one-by-one", "side-by-side"))

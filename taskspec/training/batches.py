@@ -29,6 +29,8 @@ class AlignmentBatch:
         step: Number of the batch within its process's training.
         progress: How much of that training is done, from 0 at the first batch to 1 at the last.
         real_tokens: Tokens that are no padding.
+        weight: What its loss counts for beside the others of its step; 0 for a batch that is only
+            there so that every process has one.
     """
 
     batch: TrainingBatch
@@ -37,6 +39,7 @@ class AlignmentBatch:
     step: int = 0
     progress: float = 0.0
     real_tokens: int = 0
+    weight: float = 1.0
 
     def to(self, device: torch.device, head: Head) -> AlignmentBatch:
         """The same on another device, where `head` is the target's output head."""

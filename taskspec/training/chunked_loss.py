@@ -71,6 +71,11 @@ def position_parts(positions: int, width: int, most_logits: int) -> list[slice]:
     return [slice(first, end) for first, end in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
+_RAISED = 2**10
+"""What a part's mean loss is multiplied by where gradients are in float16: small ones, of which
+there are as many as logits, would be zero there, and larger ones than 65,504 infinite."""
+
+
 class _InParts(torch.autograd.Function):
     """Sum of part losses whose gradients are taken part by part."""
 
@@ -82,33 +87,42 @@ class _InParts(torch.autograd.Function):
         states: Tensor,
         *trained: Tensor,
     ) -> Tensor:
-        """The loss; keeps the gradients for states and trained parameters."""
+        """The loss; keeps the gradients for states and trained parameters.
+
+        A gradient scaler raises the loss in the backward pass only, and the gradients are taken
+        here; so they are raised here, too, and lowered by as much in float32.
+        """
         total = states.new_zeros((), dtype=torch.float32)
-        of_states = torch.empty_like(states)
+        wide = torch.promote_types(states.dtype, torch.float32)
+        of_states = torch.empty_like(states, dtype=wide)
         of_trained: list[Tensor | None] = [None] * len(trained)
+        device = states.device.type
+        rounded = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device)
         # Autocast would keep a rounded weight, with the graph of the part it was rounded in.
-        autocast = torch.autocast(
-            states.device.type,
-            dtype=torch.get_autocast_dtype(states.device.type),
-            enabled=torch.is_autocast_enabled(states.device.type),
-            cache_enabled=False,
-        )
+        autocast = torch.autocast(device, dtype=dtype, enabled=rounded, cache_enabled=False)
+        raised = 1
+        if rounded and dtype is torch.float16:
+            # Parts are even, so this power of two makes up for a part's share of the whole.
+            raised = _RAISED * 2 ** (len(parts) - 1).bit_length()
         for place in parts:
             own = states[place].detach().requires_grad_()
             with torch.enable_grad(), autocast:
                 loss = part_loss(own, place)
-            first, *rest = torch.autograd.grad(loss, [own, *trained], allow_unused=True)
+                high = raised * loss
+            first, *rest = torch.autograd.grad(high, [own, *trained], allow_unused=True)
             total += loss.detach()
             of_states[place] = 0 if first is None else first
             for number, gradient in enumerate(rest):
                 known = of_trained[number]
                 of_trained[number] = gradient if known is None else known.add_(gradient)
-        ctx.gradients = [of_states, *of_trained]
+        ctx.gradients, ctx.raised, ctx.dtype = [of_states, *of_trained], raised, states.dtype
         return total
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> Any:
         """The gradients kept, times the gradient of the loss; in place, so only once."""
-        gradients, ctx.gradients = ctx.gradients, None
-        scaled = [None if each is None else each.mul_(outer[0].to(each)) for each in gradients]
-        return None, None, *scaled
+        (of_states, *rest), ctx.gradients = ctx.gradients, None
+        factor = outer[0] / ctx.raised
+        of_trained = [None if each is None else each.mul_(factor.to(each)) for each in rest]
+        return None, None, of_states.mul_(factor.to(of_states)).to(ctx.dtype), *of_trained

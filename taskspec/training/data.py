@@ -13,7 +13,7 @@ from torch import nn
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.training.batches import AlignmentBatch, make_packed_batch
-from taskspec.training.packing import Rows, plan_batches
+from taskspec.training.packing import Rows, answer_tokens, batch_weights, plan_batches
 from taskspec.training.teacher import Head
 
 
@@ -23,10 +23,24 @@ def progress_at(step: int, steps: int) -> float:
 
 
 class BatchLoader:
-    """Yields planned batches; its position travels with Lightning's checkpoints."""
+    """Yields planned batches; its position travels with Lightning's checkpoints.
 
-    def __init__(self, answers: Sequence[StoredAnswer], plan: Sequence[Rows], head: Head) -> None:
+    Args:
+        answers: What batches are made of.
+        plan: This process's batches.
+        head: The target's output head.
+        weights: What the loss of each batch counts for; None for 1.
+    """
+
+    def __init__(
+        self,
+        answers: Sequence[StoredAnswer],
+        plan: Sequence[Rows],
+        head: Head,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         self.answers, self.plan, self.head = answers, plan, head
+        self.weights = [1.0] * len(plan) if weights is None else weights
         self.position = 0
 
     def __len__(self) -> int:
@@ -36,7 +50,7 @@ class BatchLoader:
         while self.position < len(self.plan):
             step = self.position
             self.position += 1
-            made = _made(self.answers, self.plan[step], self.head)
+            made = _made(self.answers, self.plan[step], self.head, self.weights[step])
             yield replace(made, step=step, progress=progress_at(step, len(self.plan)))
 
     def state_dict(self) -> dict[str, Any]:
@@ -50,6 +64,9 @@ class BatchLoader:
 
 class AlignmentData(LightningDataModule):
     """Stored answers for one alignment; processes share the plan's batches out in turn.
+
+    The batches of a step, from all processes, stand together in the plan, and each has the weight
+    of its answer tokens among theirs.
 
     Args:
         answers: What to train on.
@@ -86,22 +103,37 @@ class AlignmentData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """This process's share of the training answers."""
-        return BatchLoader(self.answers, self._share(self.plan), self.head)
+        accumulated = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+        counts = [answer_tokens(self.answers, rows) for rows in self.plan]
+        weights = batch_weights(counts, accumulated * self._process()[1])
+        own, weights = self._share(self.plan, weights)
+        return BatchLoader(self.answers, own, self.head, weights)
 
     def val_dataloader(self) -> HeldOutLoader | list[Any]:
         """This process's share of the held-out answers."""
         if not self.held_out:
             return []
-        return HeldOutLoader(self.held_out, self._share(self.held_out_plan), self.head)
+        own, weights = self._share(self.held_out_plan, [1.0] * len(self.held_out_plan))
+        return HeldOutLoader(self.held_out, own, self.head, weights)
 
-    def _share(self, plan: Sequence[Rows]) -> list[Rows]:
-        rank, world = 0, 1
-        if self.trainer is not None:
-            rank, world = self.trainer.global_rank, self.trainer.world_size
-        # Every process needs as many batches as the others: the first ones fill the last turn.
-        turns = -(-len(plan) // world)
-        filled = [plan[place % len(plan)] for place in range(turns * world)]
-        return filled[rank::world]
+    def _process(self) -> tuple[int, int]:
+        """This process's number, and how many there are."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _share(
+        self, plan: Sequence[Rows], weights: Sequence[float]
+    ) -> tuple[list[Rows], list[float]]:
+        """This process's batches of a plan, and their weights.
+
+        Every process needs as many batches as the others: the first ones fill the last turn, and
+        count for nothing there.
+        """
+        rank, world = self._process()
+        places = range(rank, -(-len(plan) // world) * world, world)
+        counted = [weights[place] if place < len(plan) else 0.0 for place in places]
+        return [plan[place % len(plan)] for place in places], counted
 
     def transfer_batch_to_device(
         self, batch: AlignmentBatch, device: torch.device, dataloader_idx: int
@@ -115,18 +147,32 @@ class AlignmentData(LightningDataModule):
 
 
 class HeldOutLoader:
-    """Yields the batches of held-out answers, the same ones each time."""
+    """Yields the batches of held-out answers, the same ones each time.
 
-    def __init__(self, answers: Sequence[StoredAnswer], plan: Sequence[Rows], head: Head) -> None:
-        self.answers, self.plan, self.head = answers, plan, head
+    Args:
+        answers: What batches are made of.
+        plan: This process's batches.
+        head: The target's output head.
+        weights: 1 for each, or 0 for one that another process scores, too.
+    """
+
+    def __init__(
+        self,
+        answers: Sequence[StoredAnswer],
+        plan: Sequence[Rows],
+        head: Head,
+        weights: Sequence[float],
+    ) -> None:
+        self.answers, self.plan, self.head, self.weights = answers, plan, head, weights
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[AlignmentBatch]:
-        for rows in self.plan:
-            yield _made(self.answers, rows, self.head)
+        for rows, weight in zip(self.plan, self.weights, strict=True):
+            yield _made(self.answers, rows, self.head, weight)
 
 
-def _made(answers: Sequence[StoredAnswer], rows: Rows, head: Head) -> AlignmentBatch:
-    return make_packed_batch([[answers[index] for index in row] for row in rows], head)
+def _made(answers: Sequence[StoredAnswer], rows: Rows, head: Head, weight: float) -> AlignmentBatch:
+    made = make_packed_batch([[answers[index] for index in row] for row in rows], head)
+    return replace(made, weight=weight)

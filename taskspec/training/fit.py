@@ -47,6 +47,7 @@ from taskspec.training.throughput import Throughput
 
 _CHECKPOINTS = 10
 _BEST = Path("checkpoints") / "best.ckpt"
+_LAST = Path("checkpoints") / "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -115,20 +116,21 @@ def fit(
         )
         # Processes of their own get a copy of the target, so it goes only where it is asked.
         stored = all(map(has_signal, [*answers, *held_out]))
-        asked = not stored or writes_itself(aligner, len(data.plan))
+        own_texts = writes_itself(aligner, len(data.plan))
         module = AlignmentModule(
             drafter,
             aligner,
             Schedule(learning_rate, config.warmup, config.weight_decay, config.loss_logits),
             seed,
             target.vocabulary_size,
-            OnlineTeacher(target) if asked else None,
+            OnlineTeacher(target) if own_texts or not stored else None,
+            weighs=not own_texts,
         )
         if earlier is not None:
             load_trained(drafter, earlier.weights)
         bars = [RichProgressBar(leave=False)] if show_progress else []
         trainer = _trainer(config, len(data.plan), bool(held_out), folder, title, bars)
-        last = folder / "checkpoints" / "last.ckpt"
+        last = folder / _LAST
         with unsharded(drafter, trainer):
             _run(trainer, module, data, str(last) if last.exists() else None)
         if (folder / _BEST).exists():
@@ -174,14 +176,7 @@ def _trainer(
 ) -> Trainer:
     """Lightning's Trainer, which keeps the best weights when they are wanted."""
     settings = config.trainer
-    last = LastCheckpoint(
-        dirpath=folder / "checkpoints",
-        every_n_train_steps=max(10, batches // _CHECKPOINTS),
-        save_top_k=0,
-        save_last=True,
-        save_on_exception=True,
-    )
-    callbacks: list[Callback] = [last, Throughput(), *bars]
+    callbacks: list[Callback] = [Throughput(), *bars]
     if config.ema:
         callbacks.append(EMAWeightAveraging(decay=config.ema))
     if config.early_stopping and scored:
@@ -191,10 +186,13 @@ def _trainer(
             enable_version_counter=False,
             monitor=HELD_OUT_ALPHA,
             mode="max",
-            save_weights_only=True,
+            # The averaged weights stand in checkpoints that hold all, and in no others.
+            save_weights_only=not config.ema,
         )
         stop = EarlyStopping(HELD_OUT_ALPHA, mode="max", patience=config.early_stopping)
         callbacks += [stop, best]
+    # After the others, so that what they know of a scoring is saved with it.
+    callbacks.append(LastCheckpoint(folder / _LAST, max(10, batches // _CHECKPOINTS)))
     return Trainer(
         accelerator=settings.accelerator,
         devices=device_count(settings),

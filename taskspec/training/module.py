@@ -32,6 +32,8 @@ class AlignmentModule(LightningModule):
         seed: Source of the aligner's randomness and of the draft's own texts.
         vocabulary_size: V, tokens of the target's vocabulary.
         teacher: The target itself, for batches of which nothing is stored; None when all are.
+        weighs: Whether batches have the weight of their answer tokens; those that the draft writes
+            itself are as many as it writes, so that there all batches weigh the same.
 
     Attributes:
         flops_per_token: The model's arithmetic per token that is no padding: three times the
@@ -46,10 +48,11 @@ class AlignmentModule(LightningModule):
         seed: int,
         vocabulary_size: int,
         teacher: OnlineTeacher | None = None,
+        weighs: bool = True,
     ) -> None:
         super().__init__()
         self.strict_loading = False
-        self.schedule, self.teacher = schedule, teacher
+        self.schedule, self.teacher, self.weighs = schedule, teacher, weighs
         self.lesson = Lesson(
             drafter,
             aligner.prepare(drafter, seed),
@@ -67,7 +70,7 @@ class AlignmentModule(LightningModule):
             shard(self.lesson, self.device_mesh)
 
     def training_step(self, batch: AlignmentBatch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
+        """Loss of one batch, by its weight among those of its step; its own mean is logged."""
         texts, teacher = self._texts(batch)
         loss, metrics = self.lesson(texts, teacher)
         if not self.flops_per_token:
@@ -75,13 +78,14 @@ class AlignmentModule(LightningModule):
         size = teacher.tokens.shape[0]
         for name, value in {"loss": loss, **metrics}.items():
             self.log(name, value, prog_bar=True, batch_size=size)
-        trained: Tensor = loss
+        trained: Tensor = loss * batch.weight if self.weighs else loss
         return trained
 
     def validation_step(self, batch: AlignmentBatch, batch_idx: int) -> None:
-        """Score one batch of held-out answers."""
+        """Score one batch of held-out answers, unless another process adds its score."""
         sums, _ = self.lesson(batch.batch, self._view(batch), scored=True)
-        self.held_out += HeldOutScore(sums)
+        if batch.weight:
+            self.held_out += HeldOutScore(sums)
 
     def on_train_end(self) -> None:
         """Note how many batches this process did; metrics reach the one that started it."""

@@ -64,6 +64,23 @@ def answer_tokens(answers: Sequence[StoredAnswer], rows: Rows) -> int:
     return sum(len(answers[index].answer_ids) for row in rows for index in row)
 
 
+def batch_weights(counts: Sequence[int], together: int) -> list[float]:
+    """What the mean loss of each batch counts for, so that all answer tokens of a step are alike.
+
+    A step learns from its batches' losses divided by `together`, however many came. Of a batch
+    alone in its step the weight is exactly 1.
+
+    Args:
+        counts: Answer tokens of each batch, step by step; the last step may have fewer batches.
+        together: Batches of a step, those of all processes together.
+    """
+    weights: list[float] = []
+    for first in range(0, len(counts), together):
+        step = counts[first : first + together]
+        weights += [count * together / sum(step) for count in step]
+    return weights
+
+
 def padding_share(answers: Sequence[StoredAnswer], plan: Sequence[Rows]) -> float:
     """Share of a plan's token positions that are padding."""
     lengths = [sequence_length(answer) for answer in answers]

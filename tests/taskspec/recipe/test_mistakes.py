@@ -158,6 +158,11 @@ WRONG = {
         "my.yaml:8 align.recovery.use: 'lora-kd' trains adapters, but a draft cut from the "
         "target must learn as a whole; use one that does: kd",
     ),
+    "average of weights in pieces": (
+        "align:\n  ema: 0.99\n  trainer: {strategy: fsdp}",
+        "my.yaml:8 align.ema: ema averages whole weights, which trainer.strategy: fsdp has in "
+        "pieces; set ema to 0, or the strategy to ddp",
+    ),
     "key given twice": ("name: other", "my.yaml:7 name: stands on line 1 too; keep one"),
     "broken YAML": ("seed: [1", "my.yaml:8 recipe: not valid YAML: "),
     "tab as indentation": ("align:\n\ttokens: 1", "my.yaml:8 recipe: not valid YAML: "),

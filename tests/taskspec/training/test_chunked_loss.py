@@ -72,6 +72,52 @@ def test_autocast_rounds_parts_as_it_rounds_the_whole() -> None:
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-3)
 
 
+@pytest.mark.parametrize("objective", ["forward-kl", "total-variation"])
+def test_float16_loses_no_more_in_parts_than_in_the_whole(objective: str) -> None:
+    """A gradient scaler raises the loss in the backward pass, when parts have their gradients."""
+    errors = []
+    for positions in (0, 512):
+        exact, rounded = (
+            gradients_of_many(objective, positions, enabled) for enabled in (False, True)
+        )
+        pairs = zip(rounded, exact, strict=True)
+        errors.append([float((ours - best).norm() / best.norm()) for ours, best in pairs])
+    whole, parts = errors
+    assert max(whole) < 0.01, "there is something to compare with"
+    assert all(own < 1.5 * of_whole for own, of_whole in zip(parts, whole, strict=True))
+
+
+def gradients_of_many(objective: str, together: int, float16: bool) -> list[Tensor]:
+    """Gradients for states and head as a scaler takes them, of so many positions and tokens that
+    each one's share is below what float16 can tell from zero."""
+    torch.manual_seed(0)
+    positions, width = 4096, 1024
+    head, target_head = nn.Linear(STATES, width), nn.Linear(5, width)
+    hidden, tokens = torch.randn(positions, 5), torch.randint(0, width, (positions,))
+    normalizer = target_head(hidden).detach().logsumexp(-1)
+    teacher = StoredTeacherSignal(tokens, hidden, normalizer, target_head)
+    states = torch.randn(positions, STATES, requires_grad=True)
+    aligner = KD(KDOptions(objective=objective))
+    with torch.autocast("cpu", dtype=torch.float16, enabled=float16):
+        loss = alignment_loss(states, head, aligner, teacher, None, width, together * width).loss
+    scale = 2.0**14
+    (scale * loss).backward()
+    gradients = [states.grad, head.weight.grad]
+    return [each / scale for each in gradients if each is not None]
+
+
+def test_states_in_float16_get_gradients_that_a_scaler_can_take() -> None:
+    states, head, teacher = lesson()
+    rounded = states.detach().half().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = alignment_loss(rounded, head, KD(), teacher, None, VOCABULARY, 5 * VOCABULARY).loss
+    (2.0**16 * loss).backward()
+    assert rounded.grad is not None and rounded.grad.dtype is torch.float16
+    _, (expected, *_) = learn(KD(), 0)
+    found = rounded.grad.float() / 2**16
+    torch.testing.assert_close(found, expected / 3, rtol=2e-2, atol=1e-4)
+
+
 @pytest.mark.parametrize(("most", "together"), [(0, 23), (40 * 23, 23), (40 * 8, 8), (1, 1)])
 def test_no_more_positions_come_together_than_allowed(most: int, together: int) -> None:
     aligner = CountingKD()

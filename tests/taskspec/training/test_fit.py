@@ -153,6 +153,24 @@ def test_the_target_is_left_alone_where_its_signal_is_stored(
         trained(target, KD(KDOptions(data="student")), tmp_path / "student")
 
 
+@pytest.mark.parametrize("data", ["teacher", "student", "mixed"])
+def test_batches_are_weighed_where_their_answer_tokens_are_known_beforehand(
+    target: LanguageModel, tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, float]] = []
+    real = AlignmentModule.training_step
+
+    def spy(module: AlignmentModule, batch: AlignmentBatch, number: int) -> Tensor:
+        seen.append((module.weighs, batch.weight))
+        return real(module, batch, number)
+
+    monkeypatch.setattr(AlignmentModule, "training_step", spy)
+    trained(target, KD(KDOptions(data=data)), tmp_path, accumulate=2)
+    assert {weighs for weighs, _ in seen} == {data == "teacher"}
+    pairs = [sum(weight for _, weight in seen[start : start + 2]) for start in (0, 2)]
+    assert pairs == pytest.approx([2, 2])
+
+
 def test_the_seed_decides_the_weights(target: LanguageModel, tmp_path: Path) -> None:
     first, again, other = (
         trained(target, LoraKD(), tmp_path / str(index), seed=seed)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,60 +11,16 @@ import pytest
 import torch
 from taskspec_aligners.kd import KD
 from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
-from torch import Tensor
+from trainings import CONFIG, TOKENS, TRAINER, curve, planned, same, train
 
-from taskspec.errors import ModelError, Terminated
+from taskspec.errors import ModelError
 from taskspec.interfaces import AlignmentLoss
-from taskspec.recipe.alignment import AlignConfig, TrainerConfig
-from taskspec.testing.toy_draft import ToyDraft, toy_answers, toy_draft
+from taskspec.testing.toy_draft import toy_answers, toy_draft
 from taskspec.testing.toy_target import toy_target
 from taskspec.training.batches import make_packed_batch
-from taskspec.training.fit import AlignmentReport, fit
 from taskspec.training.held_out import score_batch
 from taskspec.training.losses import acceptance
-from taskspec.training.packing import answer_tokens, plan_batches
-
-TRAINER = TrainerConfig(
-    accelerator="cpu", devices="1", precision="32-true", val_check_interval=0.25
-)
-CONFIG = AlignConfig(batch_tokens=48, trainer=TRAINER)
-TOKENS = 600
-
-
-def train(
-    folder: Path,
-    aligner: KD | None = None,
-    config: AlignConfig = CONFIG,
-    held_out: bool = True,
-    learning_rate: float = 1e-2,
-) -> tuple[ToyDraft, AlignmentReport]:
-    draft, answers = toy_draft(), toy_answers()
-    report = fit(
-        draft,
-        aligner or KD(),
-        answers[2:],
-        toy_target(),
-        config,
-        TOKENS,
-        learning_rate,
-        seed=1,
-        folder=folder,
-        held_out=answers[:2] if held_out else (),
-    )
-    return draft, report
-
-
-def curve(folder: Path, name: str) -> list[float]:
-    with (folder / "log/metrics.csv").open() as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
-
-
-def weights(draft: ToyDraft) -> list[Tensor]:
-    return [each.detach().clone() for each in draft.module.state_dict().values()]
-
-
-def same(one: ToyDraft, other: ToyDraft) -> bool:
-    return all(map(torch.equal, weights(one), weights(other)))
+from taskspec.training.packing import answer_tokens
 
 
 @pytest.mark.parametrize("most_logits", [0, 100])
@@ -105,9 +58,7 @@ def test_scoring_does_not_change_what_is_learnt(tmp_path: Path) -> None:
 
 def tokens_of(batches: int) -> int:
     """Answer tokens of the first batches of a training."""
-    answers = toy_answers()[2:]
-    plan = plan_batches(answers, CONFIG.batch_tokens, TOKENS, seed=1)[:batches]
-    return sum(answer_tokens(answers, rows) for rows in plan)
+    return sum(answer_tokens(toy_answers()[2:], rows) for rows in planned()[:batches])
 
 
 class Spoils(KD):
@@ -121,8 +72,10 @@ class Spoils(KD):
         return replace(result, loss=-result.loss) if self.batches > 12 else result
 
 
-def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
-    config = replace(CONFIG, early_stopping=1, trainer=replace(TRAINER, val_check_interval=0.1))
+@pytest.mark.parametrize("ema", [0.0, 0.8])
+def test_early_stopping_keeps_the_best_weights(tmp_path: Path, ema: float) -> None:
+    trainer = replace(TRAINER, val_check_interval=0.1)
+    config = replace(CONFIG, early_stopping=1, ema=ema, trainer=trainer)
     aligner = Spoils()
     draft, report = train(tmp_path, aligner, config)
     assert report.tokens == tokens_of(aligner.batches) < TOKENS
@@ -133,46 +86,6 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     width = toy_target().vocabulary_size
     kept = score_batch(draft, made.batch, made.teacher, width, 0).metrics()["val_alpha"]
     assert float(kept) == pytest.approx(max(alphas), abs=1e-4)
-
-
-class CutOff(KD):
-    """Fails, or tells its process to end, after some batches."""
-
-    def __init__(self, after: int, by_signal: bool) -> None:
-        super().__init__()
-        self.after, self.by_signal, self.batches = after, by_signal, 0
-
-    def loss(self, *arguments: Any) -> AlignmentLoss:
-        self.batches += 1
-        if self.batches == self.after:
-            if not self.by_signal:
-                raise RuntimeError("power cut")
-            os.kill(os.getpid(), signal.SIGTERM)
-        return super().loss(*arguments)
-
-
-def test_sigterm_saves_after_the_batch_and_nothing_is_done_twice(tmp_path: Path) -> None:
-    whole, report = train(tmp_path / "whole")
-    handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated, match="saved"):
-        train(tmp_path / "cut", CutOff(7, by_signal=True))
-    assert signal.getsignal(signal.SIGTERM) is handler
-    rest = CutOff(10**6, by_signal=True)
-    continued, report_of_both = train(tmp_path / "cut", rest)
-    assert same(continued, whole) and report_of_both.tokens == report.tokens
-    assert rest.batches == len(curve(tmp_path / "whole", "loss")) - 7
-
-
-@pytest.mark.parametrize("extra", [{"ema": 0.8}, {"early_stopping": 9}])
-def test_a_cut_off_training_goes_on_with_all_that_belongs_to_it(
-    tmp_path: Path, extra: dict[str, Any]
-) -> None:
-    config = replace(CONFIG, **extra)
-    whole, _ = train(tmp_path / "whole", config=config)
-    with pytest.raises(RuntimeError, match="power cut"):
-        train(tmp_path / "cut", CutOff(13, by_signal=False), config)
-    continued, _ = train(tmp_path / "cut", config=config)
-    assert same(continued, whole)
 
 
 def test_averaged_weights_are_not_the_last_ones(tmp_path: Path) -> None:
