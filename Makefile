@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Without an NVIDIA GPU the CPU build serves; asked for first, it keeps gigabytes of CUDA away.
 TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo torch==2.13.0)
 # Tests share the cores: two processes of one thread each, as threads of two would wait awake.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -p no:cacheprovider -n 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -p no:cacheprovider -n 2 --durations=20
 
 .PHONY: quickstart test test-slow lint install install-dev clean
 
