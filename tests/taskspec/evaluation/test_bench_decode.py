@@ -53,6 +53,7 @@ def refused(*arguments: str) -> str:
     return " ".join(result.output.split())
 
 
+@pytest.mark.slow
 def test_every_way_answers_every_prompt(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "speed.json"
     common = ("bench", "decode", str(bundle), "--corpus", "prompts.jsonl", "--tokens", "6")

@@ -33,6 +33,7 @@ def run(write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> P
     return Path("runs/tiny")
 
 
+@pytest.mark.slow
 def test_every_method_answers_every_turn_and_the_same_command_goes_on(run: Path) -> None:
     command = ("bench", "corpus", str(run), "questions.jsonl", "--turns", "all", "--tokens", "6")
     said = invoke(*command, "--out", "found")

@@ -32,6 +32,7 @@ def recipe(write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -
     return path.name
 
 
+@pytest.mark.slow
 def test_held_out_prompts_of_the_task_are_answered_in_every_way(recipe: str) -> None:
     command = ("bench", "leave-one-out", recipe, "evaluate.repeats=1", "--task", "low")
     said = invoke(*command, "--out", "found")

@@ -107,6 +107,7 @@ def test_what_follows_a_stage_made_again_is_made_again(write_recipe: Callable[..
     assert kept == {f"{n:02d}-{name}" for n, name in enumerate(STAGES, start=1)} - again
 
 
+@pytest.mark.slow
 def test_a_draft_more_costs_no_other_its_training(write_recipe: Callable[..., Path]) -> None:
     recipe = write_recipe("kd")
     context, _ = run(recipe)
