@@ -23,17 +23,17 @@ import torch
 from rich.console import Console
 
 from taskspec.corpus.answers import StoredAnswer
-from taskspec.decoding.cost import TargetCost
 from taskspec.decoding.records import DraftChoice
 from taskspec.interfaces import Drafter, Sampling
 from taskspec.pipeline.answering import load_answers
-from taskspec.pipeline.assign import load_assignment, load_costs
+from taskspec.pipeline.assign import Costs, load_assignment, load_costs
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.entries import all_entries, general_entries, task_entries
 from taskspec.pipeline.partition import load_tasks, validation_by_task
 from taskspec.pipeline.subject import open_run
 from taskspec.registry import default_registry
 from taskspec.serving.pool import Pool, load_pool, with_members
+from taskspec.serving.routing import Assignment
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,9 @@ class Guesses:
     standing: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Prices:
-    """Costs of steps, in target passes over one token.
-
-    Attributes:
-        target: Target passes.
-        overhead: o of every step.
-    """
-
-    target: TargetCost
-    overhead: float
-
-    def step(self, drafted: int) -> float:
-        """A step that checks so many tokens, drafting left out."""
-        return self.target.verify_ratio(drafted + 1) + self.overhead
+def step_cost(costs: Costs, drafted: int) -> float:
+    """A step that checks so many tokens, in target passes over one; drafting left out."""
+    return costs.target.verify_ratio(drafted + 1) + costs.overhead
 
 
 def guesses(drafter: Drafter, choice: DraftChoice, answer: StoredAnswer, most: int) -> Guesses:
@@ -84,34 +72,38 @@ def guesses(drafter: Drafter, choice: DraftChoice, answer: StoredAnswer, most: i
     return Guesses(tuple(drafted), tuple(standing))
 
 
-def assigned_cost(own: Guesses, length: int, draft_seconds: float, prices: Prices) -> float:
+def assigned_cost(own: Guesses, length: int, draft_seconds: float, costs: Costs) -> float:
     """An answer's steps by a draft at one length."""
-    c, cost, at = draft_seconds / prices.target.seconds[0], 0.0, 0
+    c, cost, at = draft_seconds / costs.target.seconds[0], 0.0, 0
     while at < len(own.drafted):
         drafted = min(own.drafted[at], length)
         attempts = min(own.drafted[at] + 1, length)
-        cost += attempts * c + prices.step(drafted)
+        cost += attempts * c + step_cost(costs, drafted)
         at += min(own.standing[at], length) + 1
     return cost
 
 
-def least_cost(drafts: Sequence[Guesses], prices: Prices) -> float:
+def least_cost(drafts: Sequence[Guesses], costs: Costs) -> float:
     """The cheapest steps of an answer if each knew what of every draft will stand."""
     tokens = len(drafts[0].standing)
     least = [0.0] * (tokens + 1)
     for at in reversed(range(tokens)):
         most = max(each.standing[at] for each in drafts)
-        least[at] = min(prices.step(n) + least[min(at + n + 1, tokens)] for n in range(most + 1))
+        least[at] = min(
+            step_cost(costs, n) + least[min(at + n + 1, tokens)] for n in range(most + 1)
+        )
     return least[0]
 
 
 def bounds(
-    context: RunContext, pool: Pool, label: int, answers: Sequence[StoredAnswer]
+    context: RunContext,
+    pool: Pool,
+    costs: Costs,
+    assigned: Assignment,
+    label: int,
+    answers: Sequence[StoredAnswer],
 ) -> tuple[float, float, float, float]:
     """Costs of a task's answers: plain, as assigned, stopped as well as can be, chosen, too."""
-    costs = load_costs(context.stage_folders["assign"])
-    assigned = load_assignment(context.stage_folders["assign"]).tasks[label]
-    prices = Prices(costs.target, costs.overhead)
     longest = len(costs.target.seconds) - 1
     competing = {each.name for each in (*task_entries(context, label), *general_entries(context))}
     most = context.recipe.assign.max_new_tokens
@@ -122,16 +114,16 @@ def bounds(
             for name in competing
             if (choice := pool.choice(name, longest)) is not None
         }
-        plain = prices.step(0) * (len(answer.answer_ids[:most]) - 1)
+        plain = step_cost(costs, 0) * (len(answer.answer_ids[:most]) - 1)
         total[0] += plain
         if assigned.draft is None:
             total[1] += plain
             total[2] += plain
         else:
             own, seconds = made[assigned.draft], costs.draft_seconds[assigned.draft]
-            total[1] += assigned_cost(own, assigned.draft_length, seconds, prices)
-            total[2] += least_cost([own], prices)
-        total[3] += least_cost(list(made.values()), prices)
+            total[1] += assigned_cost(own, assigned.draft_length, seconds, costs)
+            total[2] += least_cost([own], costs)
+        total[3] += least_cost(list(made.values()), costs)
     return total[0], total[1], total[2], total[3]
 
 
@@ -146,10 +138,13 @@ def main() -> None:
     stored = load_answers(context.stage_folders["collect"])
     known = all_entries(context, len(tasks.names))
     pool = load_pool(with_members(known, known), context.registry, context.target)
+    folder = context.stage_folders["assign"]
+    costs, assigned = load_costs(folder), load_assignment(folder).tasks
     print("| task | as assigned | best stops | best draft, best stops |\n|---|---|---|---|")
     whole = [0.0] * 4
     for label, held in validation_by_task(context, tasks).items():
-        own = bounds(context, pool, label, [stored[each.id] for each in held])
+        answers = [stored[each.id] for each in held]
+        own = bounds(context, pool, costs, assigned[label], label, answers)
         whole = [a + b for a, b in zip(whole, own, strict=True)]
         print_row(tasks.names[label], own)
     print_row("all", whole)

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_SHOWN = 10
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Several problems as one message: a line each, up to ten, and how many more there are."""
+    rest = len(problems) - _SHOWN
+    return "\n".join([*problems[:_SHOWN], *([f"... and {rest} more"] if rest > 0 else [])])
+
 
 class TaskSpecError(Exception):
     """A user's mistake or a broken environment; the message says what to do.

@@ -41,12 +41,10 @@ class Confidence:
         """
         if not self.least:
             return list(range(len(rows)))
-        highest = logits.float().softmax(-1).amax(-1)
-        if probs is not None:
-            drawn = torch.tensor([self.drawn[row] for row in rows], device=probs.device)
-            highest = torch.where(drawn, probs.amax(-1), highest)
-        for row, chance in zip(rows, highest.tolist(), strict=True):
-            self.chances[row] *= chance
+        sure = logits.float().softmax(-1).amax(-1)
+        drawn = sure if probs is None else probs.float().amax(-1)
+        for row, *chances in zip(rows, *torch.stack((sure, drawn)).tolist(), strict=True):
+            self.chances[row] *= chances[self.drawn[row]]
         return [place for place, row in enumerate(rows) if self.chances[row] >= self.least]
 
 

@@ -38,7 +38,7 @@ def validate(
     corpus = loaded.recipe.corpus
     read = read_examples(resolve_corpus(corpus.path, loaded.folder))
     examples = split_examples(read, corpus, loaded.recipe.seed)
-    copies = copies_left_out(read, corpus, loaded.recipe.seed)
+    copies = copies_left_out(read)
     check_left_out(examples, corpus.leave_out)
     counts = Counter(example.split for example in examples)
     typer.echo(f"{loaded.source} is fine")

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from taskspec.corpus.examples import Example
 from taskspec.corpus.rows import BadRow, read_row
-from taskspec.errors import CorpusError
+from taskspec.errors import CorpusError, listed
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
-_SHOWN = 10
 _FORMATS = (
     'one JSON object a line, such as {"messages": [{"role": "user", "content": "..."}]} or '
     '{"prompt": "..."}'
@@ -52,9 +51,7 @@ def read_examples(path: Path | Traversable) -> list[Example]:
             problems.append(f"{place}: id '{example.id}' is taken by {first}; ids must differ")
         examples.append(example)
     if problems:
-        rest = len(problems) - _SHOWN
-        more = f"\n... and {rest} more" if rest > 0 else ""
-        raise CorpusError("\n".join(problems[:_SHOWN]) + more)
+        raise CorpusError(listed(problems))
     if not examples:
         raise CorpusError(f"{path} holds no prompts; write {_FORMATS}")
     return examples

@@ -48,23 +48,28 @@ def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int)
 
 def with_splits(examples: Sequence[Example], config: CorpusConfig, seed: int) -> list[Example]:
     """The same, whatever their numbers are."""
+    marked = _marked(examples)
+    placed = [
+        (each, marked.get(key) or _draw(key, config, seed))
+        for each, key in zip(examples, [each.key for each in examples], strict=True)
+    ]
+    return [replace(e, split=split) for e, split in placed if e.split in (None, split)]
+
+
+def _marked(examples: Sequence[Example]) -> dict[str, str]:
+    """The most held-out split that each marked text is marked for, by its key."""
     marked: dict[str, str] = {}
     for each in examples:
         if each.split:
-            other = marked.get(each.key, each.split)
-            marked[each.key] = max(each.split, other, key=SPLITS.index)
-    found = []
-    for each in examples:
-        key = each.key
-        split = marked.get(key) or _draw(key, config, seed)
-        if each.split in (None, split):
-            found.append(replace(each, split=split))
-    return found
+            key = each.key
+            marked[key] = max(each.split, marked.get(key, each.split), key=SPLITS.index)
+    return marked
 
 
-def copies_left_out(examples: Sequence[Example], config: CorpusConfig, seed: int) -> str:
+def copies_left_out(examples: Sequence[Example]) -> str:
     """What to say of prompts left out as more held-out ones say the same; empty of none."""
-    count = len(examples) - len(with_splits(examples, config, seed))
+    marked = _marked(examples)
+    count = sum(bool(each.split) and each.split != marked[each.key] for each in examples)
     return f"{count} left out, as prompts of a more held-out split say the same" if count else ""
 
 

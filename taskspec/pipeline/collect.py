@@ -65,7 +65,7 @@ class Collect(Stage):
         recipe = context.recipe
         read = read_examples(_corpus(context))
         examples = split_examples(read, recipe.corpus, recipe.seed)
-        copies = copies_left_out(read, recipe.corpus, recipe.seed)
+        copies = copies_left_out(read)
         check_left_out(examples, recipe.corpus.leave_out)
         _check_drafts(context)
         requests = self._requests(context, examples)

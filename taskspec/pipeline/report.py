@@ -307,8 +307,7 @@ def _certificate(run: RunFolder, verifier: str) -> CertificateShown | None:
     """One of this very bundle with the run's verifier, from the bundle's folder or the run's."""
     for path in (run.stages["bundle"] / CERTIFICATE, run.path / CERTIFICATE):
         if path.is_file():
-            value = read_json(path)
-            shown = read_certificate(value)
+            shown = read_certificate(read_json(path))
             if (shown.bundle, shown.verifier) == (run.done["bundle"].result, verifier):
                 return shown
     return None

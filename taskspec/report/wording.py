@@ -65,7 +65,7 @@ def how_chosen(assign: Mapping[str, Any]) -> str:
         "For each task, the cost model ruled out the drafts that cannot pay, and the most "
         "promising others were timed against plain decoding on validation prompts."
     ]
-    clearly = f"Of those whose interval reaches {assign['margin']:g} times plain decoding's speed"
+    clearly = f"Of those whose interval lies at or above {assign['margin']:g}× plain decoding"
     if assign["objective"] == "memory":
         kept = f"{100 * assign['memory_share']:.0f} %"
         parts.append(f"{clearly}, the smallest that keeps {kept} of the fastest one's was chosen.")

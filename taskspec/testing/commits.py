@@ -29,7 +29,7 @@ def check_commit_equals_a_fresh_start(drafter: Any) -> None:
 def _compare_with_fresh(
     built: Any, sampling: Sampling, accepted: int, corrected: bool = True
 ) -> None:
-    """Two rounds of draft and commit on row 0; then row 1 starts with the same text.
+    """Two rounds of draft and commit on row 0; then a fresh start on the same text.
 
     Without a correction the last emitted token happens to be the drafted one.
     """
@@ -41,21 +41,27 @@ def _compare_with_fresh(
         standing = proposal.tokens[0, : min(accepted, int(proposal.lengths[0]))].tolist()
         emitted = list(standing)
         if corrected or not standing:
-            emitted.append((text[-1] + 11 + turn) % (VOCABULARY - 6) + 6)
+            emitted.append((text[-1] + 11 + turn) % (VOCABULARY - _FIRST) + _FIRST)
         commit_emitted(built, [0], [text], [emitted])
         text += emitted
+    _require_as_fresh(
+        built,
+        text,
+        sampling,
+        f"with {accepted} drafted tokens accepted, drafts differ from those of a fresh start on "
+        "the same text; roll the refused tokens back and take the emitted ones in",
+    )
+
+
+def _require_as_fresh(built: Any, text: list[int], sampling: Sampling, message: str) -> None:
+    """Row 0, which has come to this text, drafts as row 1, which starts with it; both stop."""
     start_row(built, 1, text, sampling)
     noise = toy_noise(1, 3, 9)
     continued = built.propose([0], [3], noise)
     fresh = built.propose([1], [3], noise)
     built.stop(0)
     built.stop(1)
-    require_equal(
-        continued,
-        fresh,
-        f"with {accepted} drafted tokens accepted, drafts differ from those of a fresh start on "
-        "the same text; roll the refused tokens back and take the emitted ones in",
-    )
+    require_equal(continued, fresh, message)
 
 
 @check("drafter")
@@ -80,15 +86,10 @@ def check_commits_without_proposals(drafter: Any) -> None:
             for emitted in ([a], [*drafted, b, c, d], [e, f, g, b, c]):
                 commit_emitted(built, [0], [text], [emitted])
                 text += emitted
-            start_row(built, 1, text, sampling)
-            noise = toy_noise(1, 3, 9)
-            continued = built.propose([0], [3], noise)
-            fresh = built.propose([1], [3], noise)
-            built.stop(0)
-            built.stop(1)
-            require_equal(
-                continued,
-                fresh,
+            _require_as_fresh(
+                built,
+                text,
+                sampling,
                 "after commits without proposals between them, drafts differ from those of a "
                 "fresh start on the same text; take in all that was emitted, however many tokens, "
                 "whether or not something was drafted before",

@@ -99,7 +99,7 @@ def test_prompts_that_say_the_same_are_in_one_split():
     for each in split:
         places.setdefault(each.key, set()).add(each.split)
     assert all(len(found) == 1 for found in places.values()) and len(places) == 60
-    assert copies_left_out(split, CONFIG, 0) == ""
+    assert copies_left_out(split) == ""
 
 
 def test_copies_follow_the_marked_prompt():
@@ -115,7 +115,7 @@ def test_of_copies_in_several_splits_the_most_held_out_stay():
         ("p3", "validation"),
         ("p4", "validation"),
     ]
-    assert copies_left_out(prompts, CONFIG, 0).startswith("2 left out")
+    assert copies_left_out(prompts).startswith("2 left out")
 
 
 def test_shares_are_kept():
