@@ -19,12 +19,11 @@ from taskspec.decoding.pacing import Pace
 from taskspec.decoding.records import Generation, Request, StepRecord
 from taskspec.decoding.row import Row
 from taskspec.decoding.sampling import probabilities_per_row, sample
-from taskspec.errors import DecodingError, PluginError
+from taskspec.errors import DecodingError, PluginError, listed
 from taskspec.interfaces import Drafter, Target, Verdict, Verifier
 
 Emit = Callable[[str, Sequence[int]], None]
 Finish = Callable[[Generation], None]
-_SHOWN = 10
 _SEEDS = range(-(2**63), 2**64)
 """What torch's generators take."""
 
@@ -253,9 +252,7 @@ class Engine:
         told = [(request.id, self._problem(request)) for request in requests]
         problems = [f"request {name}: {problem}" for name, problem in told if problem is not None]
         if problems:
-            rest = len(problems) - _SHOWN
-            more = f"\n... and {rest} more" if rest > 0 else ""
-            raise DecodingError("\n".join(problems[:_SHOWN]) + more)
+            raise DecodingError(listed(problems))
 
     def _problem(self, request: Request) -> str | None:
         """Why a request cannot be decoded as asked; None where it can."""
