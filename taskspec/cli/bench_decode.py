@@ -58,7 +58,8 @@ def decode(
 
     All ways answer each prompt in turn, at batch 1, greedily, with exactly as many tokens; other
     engines do so in processes of their own. They are transformers, llama.cpp (install xllamacpp),
-    openvino (openvino-genai), vllm, and flashspec with an assistant.
+    openvino (openvino-genai), vllm, and flashspec with an assistant. All of them read every prompt
+    whole, ours as well: no prefix is kept from one to the next.
 
     Examples:
 
@@ -84,7 +85,7 @@ def decode(
         check_output(out)
     console = Console()
     sizes = _sizes(batches)
-    loaded = load_bundle(bundle, default_registry(), target)
+    loaded = load_bundle(bundle, default_registry(), target, prefixes=False)
     prompts = held_out_prompts(loaded, bundle, corpus, count, tokens, seed, console)
     if max(sizes, default=0) > len(prompts):
         raise TaskSpecError(

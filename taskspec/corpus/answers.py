@@ -90,6 +90,9 @@ class StoredAnswer:
     top: TopTokens | None = None
 
 
+_IDS = ("prompt_ids", "answer_ids")
+
+
 def write_answers(path: Path, answers: Sequence[StoredAnswer]) -> None:
     """Write answers to one safetensors file, whole or not at all.
 
@@ -132,8 +135,12 @@ def _all_or_none(name: str, values: Sequence[_T | None]) -> list[_T]:
     return present
 
 
-def read_answers(path: Path) -> list[StoredAnswer]:
+def read_answers(path: Path, signal: bool = True) -> list[StoredAnswer]:
     """Read what `write_answers` wrote.
+
+    Args:
+        path: The file.
+        signal: Whether to read the teacher signal, too, which is nearly all of it.
 
     Raises:
         ArtifactError: When the file is missing or damaged.
@@ -141,7 +148,8 @@ def read_answers(path: Path) -> list[StoredAnswer]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if signal else _IDS
+            tensors = {name: file.get_tensor(name) for name in names}
         return list(_answers(metadata, tensors))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(

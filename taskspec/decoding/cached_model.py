@@ -21,7 +21,7 @@ from taskspec.decoding.native.decoder import NativeDecoder
 from taskspec.decoding.native.drafting import Fusion, GreedyDrafting
 from taskspec.decoding.native.linear import NativeLinear
 from taskspec.decoding.packing import packed
-from taskspec.decoding.row_cache import RowCache, Window
+from taskspec.decoding.row_cache import RowCache, RowCopy, Window
 from taskspec.models.attention import sliding_window
 
 _FINAL = -1
@@ -71,9 +71,14 @@ class CachedModel:
                 )
 
     @property
+    def _store(self) -> RowCache | NativeDecoder:
+        """What keeps the rows' keys and values."""
+        return self.cache if self.native is None else self.native
+
+    @property
     def lengths(self) -> list[int]:
         """Valid cache positions of each row there is room for."""
-        return self.cache.lengths if self.native is None else self.native.lengths
+        return self._store.lengths
 
     def length(self, row: int) -> int:
         """Valid cache positions of a row."""
@@ -85,6 +90,16 @@ class CachedModel:
             raise ValueError(f"row {row} holds {self.length(row)} positions, fewer than {length}")
         if row < len(self.lengths):
             self.lengths[row] = length
+
+    @torch.inference_mode()
+    def copy_of(self, row: int) -> RowCopy:
+        """A copy of a row's keys and values, at least one position."""
+        return self._store.copy_of(row)
+
+    @torch.inference_mode()
+    def restore(self, row: int, copy: RowCopy) -> None:
+        """Let an empty row go on from what was copied."""
+        self._store.restore(row, copy)
 
     @torch.inference_mode()
     def forward(

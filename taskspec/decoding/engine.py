@@ -7,7 +7,7 @@ lengths of their own, and no row's distribution depends on another row.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.drafting import Drafts, draft_batch
 from taskspec.decoding.pacing import Pace
+from taskspec.decoding.prefixes import PrefixCache
 from taskspec.decoding.records import Generation, Request, StepRecord
 from taskspec.decoding.row import Row
 from taskspec.decoding.sampling import probabilities_per_row, sample
@@ -37,6 +38,8 @@ class Engine:
         drafters: The pool, by the name that requests use.
         keep_hidden: Keep the final hidden state and log-normalizer of every answer token, as
             teacher signal for alignment.
+        prefixes: Token ids that many prompts begin with, such as `shared_prefixes` finds; each is
+            read once, and prompts go on from a copy.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Engine:
         verifier: Verifier,
         drafters: Mapping[str, Drafter] | None = None,
         keep_hidden: bool = False,
+        prefixes: Iterable[Sequence[int]] = (),
     ) -> None:
         self.target = target
         self.verifier = verifier
@@ -58,6 +62,7 @@ class Engine:
                 "decode them with separate engines"
             )
         self.hidden_layers = (-1, *wanted.pop()) if wanted else (-1,)
+        self.prefixes = PrefixCache(self.model, prefixes, self.hidden_layers)
 
     def generate(
         self,
@@ -146,17 +151,18 @@ class Engine:
 
     @torch.inference_mode()
     def _prefill(self, rows: list[Row]) -> None:
-        """Run the prompts (right-padded), emit each row's first token.
+        """Run what no prefix covers of the prompts (right-padded), emit each row's first token.
 
         A draft that goes on from the target's states starts now, while they are here; others start
         when they first draft, which in a large batch may be never.
         """
-        prompts = [row.request.prompt for row in rows]
+        slots = [row.slot for row in rows]
+        begun = [self.prefixes.begin(row.slot, row.request.prompt) for row in rows]
+        prompts = [row.request.prompt[self.model.length(row.slot) :] for row in rows]
         counts = [len(prompt) for prompt in prompts]
         tokens = torch.zeros(len(rows), max(counts), dtype=torch.int64)
         for index, prompt in enumerate(prompts):
             tokens[index, : counts[index]] = torch.tensor(prompt)
-        slots = [row.slot for row in rows]
         states = self.model.forward(
             slots, tokens.to(self.target.device), counts, self.hidden_layers
         )
@@ -172,7 +178,9 @@ class Engine:
             if row.choice is None or row.finish is not None:
                 continue
             if self.drafters[row.choice.draft].hidden_layers:
-                row.start(self.drafters, self._extra(states[index, : counts[index]]))
+                own, prefix = states[index, : counts[index]], begun[index]
+                whole = own if prefix is None else torch.cat([prefix, own])
+                row.start(self.drafters, self._extra(whole))
 
     @torch.inference_mode()
     def _step(self, rows: list[Row], pace: Pace | None) -> None:

@@ -15,6 +15,21 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
+@dataclass(frozen=True)
+class RowCopy:
+    """Keys and values of a row's first positions, which another row may go on from.
+
+    Attributes:
+        length: Positions.
+        keys: As the cache that made the copy keeps them, and it alone can read them.
+        values: Likewise.
+    """
+
+    length: int
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+
 @dataclass
 class Window:
     """Where one forward pass writes, shared by the layers of a cache.
@@ -87,6 +102,17 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             return store[first : first + count, :, : window.end]
         return store[window.row_index[:, 0], :, : window.end]
 
+    def copied(self, row: int, length: int) -> tuple[Tensor, Tensor]:
+        """A row's first keys and values, each [heads, length, head size]."""
+        assert self.keys is not None and self.values is not None
+        return self.keys[row, :, :length].clone(), self.values[row, :, :length].clone()
+
+    def put(self, row: int, keys: Tensor, values: Tensor) -> None:
+        """Write what `copied` gave as a row's first keys and values."""
+        assert self.keys is not None and self.values is not None
+        self.keys[row, :, : keys.shape[1]] = keys
+        self.values[row, :, : values.shape[1]] = values
+
     def grow(self, rows: int, length: int) -> None:
         """Reallocate for more rows or longer ones, keeping what is there."""
         for name in ("keys", "values"):
@@ -133,6 +159,19 @@ class RowCache(Cache):
             for each in self.row_layers:
                 each.grow(new_rows, new_length)
             self.lengths.extend([0] * (new_rows - len(self.lengths)))
+
+    def copy_of(self, row: int) -> RowCopy:
+        """A copy of what a row holds, at least one position."""
+        length = self.lengths[row]
+        keys, values = zip(*(layer.copied(row, length) for layer in self.row_layers), strict=True)
+        return RowCopy(length, keys, values)
+
+    def restore(self, row: int, copy: RowCopy) -> None:
+        """Let an empty row hold what was copied."""
+        self.reserve(row + 1, copy.length)
+        for layer, keys, values in zip(self.row_layers, copy.keys, copy.values, strict=True):
+            layer.put(row, keys, values)
+        self.lengths[row] = copy.length
 
     def open(
         self,

@@ -53,6 +53,8 @@ def certify(
 ) -> Certificate:
     """Run all tests, in float32 and, greedily, as the bundle is served.
 
+    What they are compared with decodes plainly and reads every prompt whole.
+
     Args:
         bundle: Target and drafts.
         registry: The plugins.
@@ -72,19 +74,20 @@ def certify(
     steps += len(faults_of(verifier))
 
     def new_engine() -> Engine:
-        return Engine(exact, verifier, pool.drafters)
+        return Engine(exact, verifier, pool.drafters, prefixes=bundle.manifest.prefixes)
 
     with watched(steps) as advance:
 
         def done(_: str) -> None:
             advance(1)
 
-        expected = new_engine().generate(prompts)
+        expected = Engine(exact, verifier).generate(prompts)
         greedy = [certify_greedy(new_engine(), exact, prompts, settings, expected, done)]
         for target in served:
-            engine = Engine(target, verifier, bundle.pool.drafters)
+            prefixes = bundle.manifest.prefixes
+            engine = Engine(target, verifier, bundle.pool.drafters, prefixes=prefixes)
             own = _settings(bundle.pool, plan.draft_lengths, plan.batch_sizes)
-            plain = engine.generate(prompts)
+            plain = Engine(target, verifier).generate(prompts)
             greedy.append(certify_greedy(engine, target, prompts, own, plain, done))
         some, few = prompts[:_SAMPLED_PROMPTS], slice(0, _FAULT_PROMPTS)
         sampled = tuple(

@@ -12,6 +12,7 @@ import torch
 from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
 from taskspec.corpus.journal import read_journal
 from taskspec.decoding.engine import Engine
+from taskspec.decoding.prefixes import Prefixes, shared_prefixes
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import ArtifactError
 from taskspec.models.loading import model_fingerprint
@@ -169,7 +170,7 @@ def _answer(
             path = _shard(folder, name, index)
             if not path.exists():
                 # Kept from shard to shard: it has packed weights, a cache and, on a GPU, captures.
-                engine = engine or _engine(context, greedy=shard[0].sampling.greedy)
+                engine = engine or _engine(context, requests)
                 generations = engine.generate(shard, batch, on_finish=lambda _: advance(1))
                 pairs = zip(shard, generations, strict=True)
                 write_answers(path, [_store(context, *pair) for pair in pairs])
@@ -220,10 +221,12 @@ def _shard(folder: Path, name: str, index: int) -> Path:
     return folder / f"{name}-{index:04d}.safetensors"
 
 
-def _engine(context: RunContext, greedy: bool) -> Engine:
-    """Decodes plainly, and keeps the target's states where the recipe wants them."""
+def _engine(context: RunContext, requests: Sequence[Request]) -> Engine:
+    """Decodes requests plainly, and keeps the target's states where the recipe wants them."""
+    verifier = plain_verifier(context.registry, requests[0].sampling.greedy)
     keep = context.recipe.collect.signal != "none"
-    return Engine(context.target, plain_verifier(context.registry, greedy), keep_hidden=keep)
+    prefixes = shared_prefixes(request.prompt for request in requests)
+    return Engine(context.target, verifier, keep_hidden=keep, prefixes=prefixes)
 
 
 def _store(context: RunContext, request: Request, generation: Generation) -> StoredAnswer:
@@ -244,10 +247,22 @@ def _store(context: RunContext, request: Request, generation: Generation) -> Sto
     return replace(answer, hidden=None, log_normalizer=None, top=top)
 
 
-def load_answers(folder: Path, name: str = ANSWERS) -> dict[str, StoredAnswer]:
-    """Stored answers (or `free` text) by prompt id, from the stage's folder."""
+def load_answers(folder: Path, name: str = ANSWERS, signal: bool = True) -> dict[str, StoredAnswer]:
+    """Stored answers (or `free` text) by prompt id, from the stage's folder.
+
+    Args:
+        folder: The stage's folder.
+        name: How they are called.
+        signal: Whether to read the teacher signal, too.
+    """
     return {
         answer.id: answer
         for path in sorted(folder.glob(f"{name}-*.safetensors"))
-        for answer in read_answers(path)
+        for answer in read_answers(path, signal)
     }
+
+
+def load_prefixes(folder: Path) -> Prefixes:
+    """The prefixes that the answered prompts share, from the stage's folder."""
+    answers = load_answers(folder, signal=False)
+    return shared_prefixes(answer.prompt_ids for answer in answers.values())

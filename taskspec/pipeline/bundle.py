@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from taskspec.pipeline.answering import load_prefixes
 from taskspec.pipeline.assign import load_assignment
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.encode import known_examples
@@ -74,6 +75,7 @@ class Bundle(Stage):
                 tasks=routes.classes,
                 fallback=assigned.fallback,
                 spares=spares,
+                prefixes=load_prefixes(context.stage_folders["collect"]),
             ),
         )
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -109,7 +109,7 @@ class DraftBench:
 
         Never training prompts: a draft may have their very answers.
         """
-        stored = load_answers(self.context.stage_folders["collect"])
+        stored = load_answers(self.context.stage_folders["collect"], signal=False)
         count = self.context.recipe.assign.prompts_per_task
         mixed = deal(by_task.values())
         return {

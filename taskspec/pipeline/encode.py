@@ -67,7 +67,7 @@ def partition_texts(context: RunContext, examples: list[Example]) -> list[str]:
     prompts = [example.prompt_text for example in examples]
     if context.recipe.encode.text == "prompt":
         return prompts
-    answers = load_answers(context.stage_folders["collect"])
+    answers = load_answers(context.stage_folders["collect"], signal=False)
     tokenizer = context.target.tokenizer
     return [
         prompt + "\n" + tokenizer.decode(answers[e.id].answer_ids, skip_special_tokens=True)

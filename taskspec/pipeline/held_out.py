@@ -12,6 +12,7 @@ from taskspec.decoding.records import Request
 from taskspec.evaluation.dealing import deal
 from taskspec.evaluation.table import Lossless
 from taskspec.interfaces import Sampling
+from taskspec.pipeline.answering import load_prefixes
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.entries import sampling_of
@@ -67,8 +68,9 @@ def check_lossless(
 ) -> Lossless:
     """Decode greedily in float32 with the routed drafts and plainly; compare token for token.
 
-    The prompts are of every row, as far as they reach. The recipe's verifier is checked; in the
-    place of one that is not lossless, and does not claim to be, `greedy` shows that drafts are.
+    Plain decoding reads every prompt whole, whatever prefixes are shared. The prompts are of
+    every row, as far as they reach. The recipe's verifier is checked; in the place of one that is
+    not lossless, and does not claim to be, `greedy` shows that drafts are.
     """
     recipe = context.recipe
     rows: dict[str, list[HeldOut]] = {}
@@ -82,7 +84,8 @@ def check_lossless(
     verifier = make_verifier(context.registry, recipe.decode.verifier)
     if not verifier.lossless:
         verifier = plain_verifier(context.registry, greedy=True)
-    engine = Engine(target, verifier, pool.drafters)
+    prefixes = load_prefixes(context.stage_folders["collect"])
+    engine = Engine(target, verifier, pool.drafters, prefixes=prefixes)
     greedy = [replace(prompt.request, sampling=Sampling()) for prompt in chosen]
     drafted = [
         replace(
@@ -93,7 +96,7 @@ def check_lossless(
     ]
     batch = recipe.collect.batch_size
     with progress(context.console, "checking losslessness", 2 * len(chosen)) as advance:
-        expected = engine.generate(greedy, batch)
+        expected = Engine(target, verifier).generate(greedy, batch)
         advance(len(chosen))
         found = engine.generate(drafted, batch)
         advance(len(chosen))

@@ -59,7 +59,7 @@ def prompt_seconds(
         ways: W ways of decoding.
     """
     costs = load_costs(context.stage_folders["assign"])
-    stored = load_answers(context.stage_folders["collect"])
+    stored = load_answers(context.stage_folders["collect"], signal=False)
     most = context.recipe.assign.max_new_tokens
     # The prefill gives the first token.
     tokens = np.array([min(len(stored[e.id].answer_ids), most) - 1 for e in examples])

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
+from taskspec.decoding.prefixes import Prefixes
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import ArtifactError
 from taskspec.files import replacing
@@ -70,6 +71,7 @@ class BundleManifest:
             per way of decoding.
         fallback: What decodes when the router abstains.
         spares: Further drafts, which copy and take no memory, for in-flight correction.
+        prefixes: Token ids that many of its run's prompts begin with.
     """
 
     target: str
@@ -83,6 +85,7 @@ class BundleManifest:
     tasks: tuple[Assignment, ...]
     fallback: Assignment
     spares: tuple[Assignment, ...] = ()
+    prefixes: Prefixes = ()
 
 
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:
@@ -129,8 +132,14 @@ def read_manifest(folder: Path) -> BundleManifest:
             if isinstance(found, list):
                 found = {"tasks": found, "fallback": asdict(fallback)}
             tasks, fallback = _read_tasks(found["tasks"]), read_assignment(found["fallback"])
-    spares = _read_tasks(value.pop("spares", ()))
-    return BundleManifest(drafts=drafts, tasks=tasks, fallback=fallback, spares=spares, **value)
+    return BundleManifest(
+        drafts=drafts,
+        tasks=tasks,
+        fallback=fallback,
+        spares=_read_tasks(value.pop("spares", ())),
+        prefixes=tuple(tuple(prefix) for prefix in value.pop("prefixes", ())),
+        **value,
+    )
 
 
 def _read_tasks(values: Sequence[Mapping[str, Any]]) -> tuple[Assignment, ...]:
@@ -265,13 +274,17 @@ class _TextStream:
             self.shown = len(text)
 
 
-def load_bundle(folder: Path, registry: Registry, target: str | None = None) -> Bundle:
+def load_bundle(
+    folder: Path, registry: Registry, target: str | None = None, prefixes: bool = True
+) -> Bundle:
     """Load a bundle and its target.
 
     Args:
         folder: The bundle's folder.
         registry: The plugins.
         target: Where to take the target from instead; its weights must be the same.
+        prefixes: Whether what many prompts begin with is read once; beside engines that read
+            every prompt whole, a benchmark does so, too.
 
     Raises:
         ArtifactError: When the folder is no bundle or not whole, or the target's weights are
@@ -296,4 +309,6 @@ def load_bundle(folder: Path, registry: Registry, target: str | None = None) -> 
         )
     verifier = make_plugin(registry, "verifier", PluginChoice(**manifest.decode["verifier"]))
     assert isinstance(verifier, Verifier)
-    return Bundle(manifest, model, pool, router, Engine(model, verifier, pool.drafters))
+    shared = manifest.prefixes if prefixes else ()
+    engine = Engine(model, verifier, pool.drafters, prefixes=shared)
+    return Bundle(manifest, model, pool, router, engine)

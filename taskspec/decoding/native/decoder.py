@@ -12,6 +12,7 @@ from torch import Tensor
 from taskspec.decoding.native.layers import LANES, is_known, layer_weights
 from taskspec.decoding.native.library import address, kernels
 from taskspec.decoding.native.linear import Weight
+from taskspec.decoding.row_cache import RowCopy
 from taskspec.models.attention import sliding_window
 
 _CHUNK = 256
@@ -158,6 +159,20 @@ class NativeDecoder:
         self.cosines, self.sines = (table[0].float().contiguous() for table in angles)
         self.structure.length = self._length
         self.structure.cosines, self.structure.sines = address(self.cosines), address(self.sines)
+
+    def copy_of(self, row: int) -> RowCopy:
+        """A copy of what a row holds."""
+        length = self.lengths[row]
+        blocks = -(-length // LANES)
+        keys, values = (kept[:, row, :, :blocks].clone() for kept in (self.keys, self.values))
+        return RowCopy(length, (keys,), (values,))
+
+    def restore(self, row: int, copy: RowCopy) -> None:
+        """Let an empty row hold what was copied."""
+        self.reserve(row + 1, copy.length)
+        for kept, (copied,) in ((self.keys, copy.keys), (self.values, copy.values)):
+            kept[:, row, :, : copied.shape[2]] = copied
+        self.lengths[row] = copy.length
 
     def run(
         self,

@@ -73,6 +73,16 @@ def test_likely_tokens_are_read_as_written_at_8_k_plus_4_bytes_a_token(tmp_path)
     assert sizes["top"] - sizes["bare"] == tokens * (8 * 2 + 4)
 
 
+@pytest.mark.parametrize("kept", [{}, {"dtype": torch.float32}, {"top": True}], ids=str)
+def test_token_ids_are_read_without_the_signal(tmp_path, kept):
+    written = make_answers(**kept)
+    write_answers(tmp_path / "answers.safetensors", written)
+    bare = [
+        dataclasses.replace(each, hidden=None, log_normalizer=None, top=None) for each in written
+    ]
+    assert read_answers(tmp_path / "answers.safetensors", signal=False) == bare
+
+
 def test_no_answers_are_stored_too(tmp_path):
     write_answers(tmp_path / "answers.safetensors", [])
     assert read_answers(tmp_path / "answers.safetensors") == []

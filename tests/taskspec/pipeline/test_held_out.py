@@ -80,6 +80,7 @@ def check(tiny_llama_folder: Path, tmp_path: Path) -> Any:
             recipe=recipe,
             registry=Registry(),
             target_in_float32=target,
+            stage_folders={"collect": tmp_path},
             console=Console(quiet=True),
         )
         return check_lossless(context, entries, prompts)

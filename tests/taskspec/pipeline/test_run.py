@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -194,3 +195,35 @@ def test_drafts_that_learn_without_training_and_drafts_of_drafts_take_part(
     manifest = read_manifest(context.folder / "bundle")
     write_manifest(folder, replace(manifest, drafts=(entry,)))
     assert read_manifest(folder).drafts[0].members == ("words@task-1", "small@task-1")
+
+
+def test_a_system_message_is_read_once_and_changes_no_answer(
+    write_recipe: Callable[..., Path],
+) -> None:
+    words = " ".join(f"w{number}" for number in range(20, 40))
+    context, _ = run(write_recipe(), f"target.system={words}", "draft.pool.small=null")
+    folder, registry = context.folder / "bundle", default_registry()
+    once, whole = load_bundle(folder, registry), load_bundle(folder, registry, prefixes=False)
+    (prefix,) = read_manifest(folder).prefixes
+    said = context.target.chat_ids([Message("user", "w1")], words)
+    assert prefix == said[: len(prefix)] and len(prefix) > 20
+    read = _positions_read(once.engine), _positions_read(whole.engine)
+    for text in ("w50 w51 w52 w50 w51", "w3 w4 w3", "w1"):
+        answers = [each.answer([Message("user", text)], 12) for each in (once, whole)]
+        assert answers[0].generation.tokens == answers[1].generation.tokens
+    assert sum(read[1]) - sum(read[0]) == 2 * len(prefix)
+    results = json.loads((context.folder / "results.json").read_text())
+    assert results["lossless"]["mismatches"] == 0 < results["lossless"]["checked"]
+
+
+def _positions_read(engine: Engine) -> list[int]:
+    """Tokens that each of the target's passes will have read."""
+    read: list[int] = []
+    forward = engine.model.forward
+
+    def watched(rows: Any, tokens: Any, counts: Any = None, *rest: Any) -> Any:
+        read.append(tokens.numel() if counts is None else sum(counts))
+        return forward(rows, tokens, counts, *rest)
+
+    engine.model.forward = watched  # type: ignore[method-assign]
+    return read

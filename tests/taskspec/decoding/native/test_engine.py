@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,22 @@ def test_greedy_answers_are_those_of_plain_decoding(
     for mine, theirs in zip(found, plain, strict=True):
         assert mine.hidden is not None and theirs.hidden is not None
         assert torch.equal(mine.hidden, theirs.hidden)
+
+
+@pytest.mark.parametrize("name", [None, "causal-lm", "feature"])
+def test_prefixes_that_were_read_before_change_no_bit(target: TinyTarget, name: str | None) -> None:
+    drafters = {} if name is None else {"draft": DRAFTS[name](target)}
+    choice = None if name is None else DraftChoice("draft", 3)
+    asked = requests(choice, (30, 45, 17, 16, 60))
+    prefixes = [asked[1].prompt[:n] for n in (16, 21, 44)]
+    asked = [replace(each, prompt=(*prefixes[i % 3], *each.prompt)) for i, each in enumerate(asked)]
+    whole = Engine(target, Greedy(), drafters, keep_hidden=True).generate(asked)
+    pieced = Engine(target, Greedy(), drafters, keep_hidden=True, prefixes=prefixes)
+    for _ in range(2):
+        for mine, theirs in zip(pieced.generate(asked, 2), whole, strict=True):
+            assert mine.tokens == theirs.tokens and mine.steps == theirs.steps
+            assert mine.hidden is not None and theirs.hidden is not None
+            assert torch.equal(mine.hidden, theirs.hidden)
 
 
 @pytest.mark.parametrize("name", DRAFTS)
