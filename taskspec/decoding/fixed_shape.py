@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from taskspec.decoding.at_once import Drafted
 from taskspec.decoding.row_cache import RowCache, Window
@@ -27,6 +28,8 @@ SWITCH = "TASKSPEC_GRAPHS"
 """Environment variable: 0 keeps graphs off, 1 asks for fixed shapes on a CPU, too."""
 MOST_TOKENS = 32
 """Longer passes, which read prompts, are not launched often enough to matter."""
+_EXACT_TOKENS = 16
+"""Passes that verify have shapes of their own; longer ones, the ends of prompts, share one."""
 _SHORTEST = 256
 _TOLERANCE = 0.05
 
@@ -88,7 +91,7 @@ class FixedPasses:
 
         Args:
             rows: B row numbers.
-            embeddings: [B, T, H]; row b's first counts[b] are real.
+            embeddings: [B, T, H]; row b's first counts[b] are real; T is at most MOST_TOKENS.
             counts: At least 1 each.
             key: Names `states`; the same name means the same computation.
             states: The decoder.
@@ -96,7 +99,9 @@ class FixedPasses:
         Returns:
             What `states` gives for these rows, [B, T, ...].
         """
-        tokens = embeddings.shape[1]
+        given_tokens = embeddings.shape[1]
+        tokens = given_tokens if given_tokens <= _EXACT_TOKENS else MOST_TOKENS
+        embeddings = functional.pad(embeddings, (0, 0, 0, tokens - given_tokens))
         count, end = self._bounds(rows, tokens)
         index = torch.arange(count, device=self.device)[:, None]
         places = torch.arange(tokens, device=self.device)
@@ -113,7 +118,7 @@ class FixedPasses:
 
         replay = self._replay(("append", key, count, tokens, end), make)
         self._fill(replay, rows, embeddings, counts, [1] * len(rows))
-        return self._run(replay)[0][list(rows)]
+        return self._run(replay)[0][list(rows), :given_tokens]
 
     def draft(
         self,

@@ -144,6 +144,20 @@ def test_an_answer_needs_few_captures(llama, near_draft, graphs) -> None:
     assert len(graphs) <= 12
 
 
+def test_ends_of_prompts_share_a_capture(llama, graphs) -> None:
+    asked = [
+        Request(str(index), tuple(text[0].tolist()), 1)
+        for index, text in enumerate(texts(5, 40, 41, 44, 47, 50, 52))
+    ]
+    prefixes = [each.prompt[:22] for each in asked]
+    plain = Engine(llama, Greedy()).generate(asked)
+    assert not graphs, "whole prompts are longer than any captured pass"
+    engine = Engine(llama, Greedy(), prefixes=prefixes)
+    for _ in range(2):
+        assert [a.tokens for a in engine.generate(asked)] == [a.tokens for a in plain]
+    assert len(graphs) == 1 and graphs[0].replays >= 2 * len(asked)
+
+
 @pytest.mark.parametrize("trimmed", [False, True])
 def test_a_loop_of_drafting_gives_what_single_steps_give(
     llama, near_draft, graphs, monkeypatch, trimmed
