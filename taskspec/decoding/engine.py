@@ -151,18 +151,30 @@ class Engine:
 
     @torch.inference_mode()
     def _prefill(self, rows: list[Row]) -> None:
-        """Run what no prefix covers of the prompts (right-padded), emit each row's first token.
+        """Run what no prefix covers of the prompts, emit each row's first token.
+
+        Rows that go on from the same length share a pass: padded together, others would make it
+        as long as the longest prefix and the longest rest.
+        """
+        begun = {row.slot: self.prefixes.begin(row.slot, row.request.prompt) for row in rows}
+        by_length: dict[int, list[Row]] = {}
+        for row in rows:
+            by_length.setdefault(len(begun[row.slot]), []).append(row)
+        for own in by_length.values():
+            self._read(own, [begun[row.slot] for row in own])
+
+    def _read(self, rows: list[Row], begun: list[Tensor]) -> None:
+        """Run what is left of prompts (right-padded) after prefixes of one length.
 
         A draft that goes on from the target's states starts now, while they are here; others start
         when they first draft, which in a large batch may be never.
         """
-        slots = [row.slot for row in rows]
-        begun = [self.prefixes.begin(row.slot, row.request.prompt) for row in rows]
-        prompts = [row.request.prompt[self.model.length(row.slot) :] for row in rows]
+        prompts = [row.request.prompt[len(begun[0]) :] for row in rows]
         counts = [len(prompt) for prompt in prompts]
         tokens = torch.zeros(len(rows), max(counts), dtype=torch.int64)
         for index, prompt in enumerate(prompts):
             tokens[index, : counts[index]] = torch.tensor(prompt)
+        slots = [row.slot for row in rows]
         states = self.model.forward(
             slots, tokens.to(self.target.device), counts, self.hidden_layers
         )
@@ -178,9 +190,8 @@ class Engine:
             if row.choice is None or row.finish is not None:
                 continue
             if self.drafters[row.choice.draft].hidden_layers:
-                own, prefix = states[index, : counts[index]], begun[index]
-                whole = own if prefix is None else torch.cat([prefix, own])
-                row.start(self.drafters, self._extra(whole))
+                own = self._extra(states[index, : counts[index]])
+                row.start(self.drafters, torch.cat([begun[index], own]))
 
     @torch.inference_mode()
     def _step(self, rows: list[Row], pace: Pace | None) -> None:

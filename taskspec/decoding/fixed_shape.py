@@ -29,7 +29,7 @@ SWITCH = "TASKSPEC_GRAPHS"
 MOST_TOKENS = 32
 """Longer passes, which read prompts, are not launched often enough to matter."""
 _EXACT_TOKENS = 16
-"""Passes that verify have shapes of their own; longer ones, the ends of prompts, share one."""
+"""Longer passes, which read the ends of prompts or verify long drafts, share one shape."""
 _SHORTEST = 256
 _TOLERANCE = 0.05
 
@@ -101,7 +101,8 @@ class FixedPasses:
         """
         given_tokens = embeddings.shape[1]
         tokens = given_tokens if given_tokens <= _EXACT_TOKENS else MOST_TOKENS
-        embeddings = functional.pad(embeddings, (0, 0, 0, tokens - given_tokens))
+        if tokens > given_tokens:
+            embeddings = functional.pad(embeddings, (0, 0, 0, tokens - given_tokens))
         count, end = self._bounds(rows, tokens)
         index = torch.arange(count, device=self.device)[:, None]
         places = torch.arange(tokens, device=self.device)

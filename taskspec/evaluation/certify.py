@@ -84,10 +84,10 @@ def certify(
         expected = Engine(exact, verifier).generate(prompts)
         greedy = [certify_greedy(new_engine(), exact, prompts, settings, expected, done)]
         for target in served:
-            prefixes = bundle.manifest.prefixes
-            engine = Engine(target, verifier, bundle.pool.drafters, prefixes=prefixes)
             own = _settings(bundle.pool, plan.draft_lengths, plan.batch_sizes)
             plain = Engine(target, verifier).generate(prompts)
+            prefixes = bundle.manifest.prefixes
+            engine = Engine(target, verifier, bundle.pool.drafters, prefixes=prefixes)
             greedy.append(certify_greedy(engine, target, prompts, own, plain, done))
         some, few = prompts[:_SAMPLED_PROMPTS], slice(0, _FAULT_PROMPTS)
         sampled = tuple(

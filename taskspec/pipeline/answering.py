@@ -12,7 +12,7 @@ import torch
 from taskspec.corpus.answers import StoredAnswer, read_answers, write_answers
 from taskspec.corpus.journal import read_journal
 from taskspec.decoding.engine import Engine
-from taskspec.decoding.prefixes import Prefixes, shared_prefixes
+from taskspec.decoding.prefixes import shared_prefixes
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import ArtifactError
 from taskspec.models.loading import model_fingerprint
@@ -260,9 +260,3 @@ def load_answers(folder: Path, name: str = ANSWERS, signal: bool = True) -> dict
         for path in sorted(folder.glob(f"{name}-*.safetensors"))
         for answer in read_answers(path, signal)
     }
-
-
-def load_prefixes(folder: Path) -> Prefixes:
-    """The prefixes that the answered prompts share, from the stage's folder."""
-    answers = load_answers(folder, signal=False)
-    return shared_prefixes(answer.prompt_ids for answer in answers.values())

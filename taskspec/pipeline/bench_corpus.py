@@ -42,7 +42,7 @@ class CorpusPlan:
         tokens: Answers are cut there.
         repeats: Rounds, each with all methods in rotated order.
         resamples: Bootstrap resamples.
-        seed: Of the draw.
+        seed: Of the draw; prompts' own seeds count up from it.
     """
 
     turns: str = "first"
@@ -156,9 +156,14 @@ def conversations(
     console: Console,
 ) -> list[HeldOut]:
     """A prompt per turn: later ones hold the target's own plain greedy answers to earlier ones."""
-    prompts, open_now, turn = [], list(chosen), 1
+    prompts: list[HeldOut] = []
+    open_now, turn = list(chosen), 1
     while open_now:
-        asked = [_prompt(subject, each, row, plan, turn) for each, row in open_now]
+        first = plan.seed + len(prompts)
+        asked = [
+            _prompt(subject, each, row, plan, turn, first + number)
+            for number, (each, row) in enumerate(open_now)
+        ]
         prompts += asked
         if plan.turns == "first":
             break
@@ -167,10 +172,12 @@ def conversations(
     return prompts
 
 
-def _prompt(subject: Subject, example: Example, row: str, plan: CorpusPlan, turn: int) -> HeldOut:
+def _prompt(
+    subject: Subject, example: Example, row: str, plan: CorpusPlan, turn: int, seed: int
+) -> HeldOut:
     name = example.id if turn == 1 else f"{example.id}, turn {turn}"
     ids = subject.target.chat_ids(example.messages, subject.system)
-    request = Request(name, ids, plan.tokens, subject.sampling, seed=plan.seed)
+    request = Request(name, ids, plan.tokens, subject.sampling, seed=seed)
     return HeldOut(request, example, row, subject.router.route(example.prompt_text))
 
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from taskspec.pipeline.answering import load_prefixes
 from taskspec.pipeline.assign import load_assignment
 from taskspec.pipeline.context import RunContext, plain
-from taskspec.pipeline.encode import known_examples
+from taskspec.pipeline.encode import known_examples, known_prefixes
 from taskspec.pipeline.entries import all_entries
 from taskspec.pipeline.routes import load_routes
 from taskspec.pipeline.stage import Stage
@@ -38,6 +37,7 @@ class Bundle(Stage):
             "target": plain(recipe.target),
             "decode": plain(recipe.decode),
             "threshold": recipe.route.fixed_threshold,
+            "prefixes": "kept",
             **({"quarantine": True} if recipe.route.quarantine else {}),
         }
 
@@ -75,7 +75,7 @@ class Bundle(Stage):
                 tasks=routes.classes,
                 fallback=assigned.fallback,
                 spares=spares,
-                prefixes=load_prefixes(context.stage_folders["collect"]),
+                prefixes=known_prefixes(context),
             ),
         )
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

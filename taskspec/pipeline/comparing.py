@@ -26,6 +26,8 @@ from taskspec.pipeline.timing import PLAIN, TimedPrompt
 
 RESULTS, TIMINGS = "results.json", "timings.jsonl"
 _ALL_TIMINGS = "timings*.jsonl"
+_ANSWERED = "prefixes kept"
+"""How the engine answers, where that counts: timings of another way are not gone on with."""
 
 
 def check_place(folder: Path | None) -> None:
@@ -70,7 +72,7 @@ def kept(folder: Path | None, identity: Any, measure: Callable[[Path], Compariso
     if folder is None:
         with tempfile.TemporaryDirectory() as scratch:
             return measure(Path(scratch))
-    fingerprint = digest(identity)
+    fingerprint = digest([_ANSWERED, identity])
     done = finished(folder, fingerprint)
     if done is None:
         folder.parent.mkdir(parents=True, exist_ok=True)

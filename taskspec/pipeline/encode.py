@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from taskspec.corpus.cleaning import clean_text
 from taskspec.corpus.examples import Example
 from taskspec.corpus.splits import check_left_out, known_prompts
+from taskspec.decoding.prefixes import Prefixes, shared_prefixes
 from taskspec.interfaces import Encoder
 from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.collect import load_examples
@@ -60,6 +61,12 @@ def known_examples(context: RunContext) -> list[Example]:
     """The training and validation prompts, in the corpus's order; those left out are not known."""
     examples = load_examples(context.stage_folders["collect"])
     return known_prompts(examples, context.recipe.corpus.leave_out)
+
+
+def known_prefixes(context: RunContext) -> Prefixes:
+    """The prefixes that known prompts share."""
+    answers = load_answers(context.stage_folders["collect"], signal=False)
+    return shared_prefixes(answers[each.id].prompt_ids for each in known_examples(context))
 
 
 def partition_texts(context: RunContext, examples: list[Example]) -> list[str]:

@@ -18,9 +18,9 @@ from taskspec.pipeline.alignment_jobs import (
     task_key,
     trainable_drafts,
 )
-from taskspec.pipeline.answering import load_prefixes
 from taskspec.pipeline.context import RunContext, plain
 from taskspec.pipeline.draft import draft_folder, drafter_class
+from taskspec.pipeline.encode import known_prefixes
 from taskspec.pipeline.search_record import load_search
 from taskspec.pipeline.verifiers import make_verifier
 from taskspec.recipe.choice import PluginChoice
@@ -194,5 +194,4 @@ def measuring_requests(
 def engine_for(context: RunContext, pool: Pool) -> Engine:
     """An engine over the target, the recipe's verifier and a pool."""
     verifier = make_verifier(context.registry, context.recipe.decode.verifier)
-    prefixes = load_prefixes(context.stage_folders["collect"])
-    return Engine(context.target, verifier, pool.drafters, prefixes=prefixes)
+    return Engine(context.target, verifier, pool.drafters, prefixes=known_prefixes(context))

@@ -58,6 +58,7 @@ class Evaluate(Stage):
             "evaluate": plain(recipe.evaluate),
             "decode": decode_settings(context),
             "threshold": recipe.route.fixed_threshold,
+            "prefixes": "kept",
             **({"quarantine": True} if recipe.route.quarantine else {}),
             "threads": recipe.threads,
             "seed": recipe.seed,

@@ -12,9 +12,9 @@ from taskspec.decoding.records import Request
 from taskspec.evaluation.dealing import deal
 from taskspec.evaluation.table import Lossless
 from taskspec.interfaces import Sampling
-from taskspec.pipeline.answering import load_prefixes
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.encode import known_prefixes
 from taskspec.pipeline.entries import sampling_of
 from taskspec.pipeline.progress import progress
 from taskspec.pipeline.verifiers import make_verifier, plain_verifier
@@ -84,8 +84,6 @@ def check_lossless(
     verifier = make_verifier(context.registry, recipe.decode.verifier)
     if not verifier.lossless:
         verifier = plain_verifier(context.registry, greedy=True)
-    prefixes = load_prefixes(context.stage_folders["collect"])
-    engine = Engine(target, verifier, pool.drafters, prefixes=prefixes)
     greedy = [replace(prompt.request, sampling=Sampling()) for prompt in chosen]
     drafted = [
         replace(
@@ -98,6 +96,7 @@ def check_lossless(
     with progress(context.console, "checking losslessness", 2 * len(chosen)) as advance:
         expected = Engine(target, verifier).generate(greedy, batch)
         advance(len(chosen))
+        engine = Engine(target, verifier, pool.drafters, prefixes=known_prefixes(context))
         found = engine.generate(drafted, batch)
         advance(len(chosen))
     differing = sum(a.tokens != b.tokens for a, b in zip(expected, found, strict=True))

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.corpus.readers import read_examples
+from taskspec.pipeline.bench_corpus import CorpusPlan, choose, conversations
+from taskspec.pipeline.subject import open_subject
+from taskspec.registry import default_registry
 
 QUESTIONS = [
     {"question_id": 1, "category": "low", "turns": ["w1 w2 w3 w4", "w5 w6"]},
@@ -97,6 +102,15 @@ def test_what_the_run_has_seen_is_not_asked(run: Path) -> None:
     recipe.write_text(recipe.read_text().replace("seed: 0", "seed: 1"))
     said = invoke("bench", "corpus", str(run), "questions.jsonl", code=2)
     assert "not finished: stage collect is of no whole run" in said
+
+
+@pytest.mark.slow
+def test_no_two_turns_share_their_noise(run: Path) -> None:
+    console, registry = Console(quiet=True), default_registry()
+    subject, plan = open_subject(run, registry, console), CorpusPlan(turns="all", tokens=4)
+    chosen, _ = choose(subject, read_examples(Path("questions.jsonl")), plan)
+    prompts = conversations(subject, registry, chosen, plan, console)
+    assert len(prompts) == len({each.request.seed for each in prompts}) == 3
 
 
 def test_a_folder_that_is_neither_run_nor_bundle_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from taskspec.corpus.answers import StoredAnswer, write_answers
 from taskspec.corpus.examples import Example, Message
 from taskspec.pipeline import encode
 from taskspec.pipeline.context import RunContext
@@ -68,3 +69,23 @@ def test_cleaning_is_part_of_the_stage_s_identity(run_stage: Any) -> None:
         for overrides in ((), ("encode.clean=true",))
     ]
     assert settings[0] != settings[1]
+
+
+@pytest.mark.parametrize("left_out", ["[]", "[b]"])
+def test_no_prefix_is_known_that_only_a_task_left_out_has(tmp_path: Path, left_out: str) -> None:
+    instructions = {"a": tuple(range(20)), "b": tuple(range(50, 80))}
+    rows, answers = [], []
+    for index in range(24):
+        task, split = "ab"[index % 2], "validation" if index % 3 == 0 else "train"
+        messages = [{"role": "user", "content": str(index)}]
+        rows.append({"id": str(index), "split": split, "task": task, "messages": messages})
+        answers.append(StoredAnswer(str(index), (*instructions[task], 100 + index), (7,), True))
+    (tmp_path / "examples.json").write_text(json.dumps(rows))
+    write_answers(tmp_path / "answers-0000.safetensors", answers)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "x"}')
+    registry = default_registry()
+    loaded = load_recipe(str(tmp_path / "tiny.yaml"), [f"corpus.leave_out={left_out}"], registry)
+    context = RunContext(loaded, registry, tmp_path, Console(), {"collect": tmp_path})
+    known = set(encode.known_prefixes(context))
+    assert known == {instructions["a"]} | ({instructions["b"]} if left_out == "[]" else set())
