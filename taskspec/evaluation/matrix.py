@@ -28,6 +28,7 @@ class Timing:
         steps: Verification passes.
         draft_length: Draft length in use; 0 for plain decoding, None where drafts are mixed.
         looping: Whether the answer ends in a loop, which flatters lookup.
+        first: Seconds until the first token: routing and the prompt's pass.
     """
 
     prompt: str
@@ -38,6 +39,7 @@ class Timing:
     steps: tuple[StepRecord, ...]
     draft_length: int | None
     looping: bool = False
+    first: float = 0.0
 
 
 class Matrix:

@@ -135,6 +135,9 @@ class Results:
         tasks: Per task.
         speed_regret: 1 - S_routed / S_oracle.
         speedup_without_looping: The routed speed-up over all prompts whose answers do not loop.
+        prompt_share: Share of plain decoding's seconds until first tokens, which drafts do not
+            shorten; None in results of earlier versions.
+        speedup_after_prompts: The routed speed-up after first tokens; None likewise.
         environment: Versions and machine.
     """
 
@@ -146,6 +149,8 @@ class Results:
     tasks: tuple[TaskReport, ...] = ()
     speed_regret: float | None = None
     speedup_without_looping: float | None = None
+    prompt_share: float | None = None
+    speedup_after_prompts: float | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self, method: str, task: str = ALL_TASKS) -> ResultRow | None:
@@ -174,6 +179,8 @@ def from_json(text: str) -> Results:
         tasks=tasks,
         speed_regret=value["speed_regret"],
         speedup_without_looping=value["speedup_without_looping"],
+        prompt_share=value.get("prompt_share"),
+        speedup_after_prompts=value.get("speedup_after_prompts"),
         environment=value["environment"],
     )
 
@@ -191,6 +198,7 @@ def render(results: Results, console: Console) -> None:
         f"router     {results.router.latency_ms:.2f} ms per prompt"
         + _percent(", accuracy ", results.router.accuracy)
         + _percent(", speed regret ", results.speed_regret),
+        *_prompts_line(results),
         _held_out_line(results),
     ]
     for line in lines:
@@ -217,6 +225,16 @@ def _lossless_text(results: Results) -> str:
         f"{lossless.checked} held-out prompts decoded greedily with drafts and plainly in "
         f"{lossless.dtype}{checked_by}: {verdict}"
     )
+
+
+def _prompts_line(results: Results) -> list[str]:
+    """What of the time drafts cannot shorten, and what they bring to the rest."""
+    if results.prompt_share is None or results.speedup_after_prompts is None:
+        return []
+    return [
+        f"prompts    {results.prompt_share:.1%} of plain decoding's time; after them routed "
+        f"{results.speedup_after_prompts:.2f}x"
+    ]
 
 
 def _held_out_line(results: Results) -> str:

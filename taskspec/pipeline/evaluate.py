@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,8 @@ def _summarise(
     accuracy = Accuracy(engine, prompts, context.recipe.collect.batch_size)
     table = benchmark_rows(matrix, methods, accuracy)
     steady = [t for t in timings if not any(own.looping for own in matrix.cell(PLAIN, t.prompt))]
+    undrafted = [t for t in timings if t.method == PLAIN]
+    after = [replace(t, seconds=t.seconds - t.first) for t in timings]
     return Results(
         rows=tuple(table),
         lossless=lossless,
@@ -129,6 +132,8 @@ def _summarise(
         tasks=tuple(task_reports(context, prompts, timings)),
         speed_regret=speed_regret(matrix),
         speedup_without_looping=_speedup(steady),
+        prompt_share=sum(t.first for t in undrafted) / sum(t.seconds for t in undrafted),
+        speedup_after_prompts=_speedup(after),
         environment={
             **describe_evaluation(context.recipe, context.registry),
             "fingerprint": context.target.fingerprint,

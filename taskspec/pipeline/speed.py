@@ -19,10 +19,12 @@ class Timed:
 
     Attributes:
         seconds: Wall clock, prefills and routing included.
+        first: Of these, until the first token was there.
         generation: The answer and its steps.
     """
 
     seconds: float
+    first: float
     generation: Generation
 
 
@@ -30,9 +32,14 @@ def decode_timed(
     engine: Engine, prepare: Callable[[], Request], correction: Correction | None = None
 ) -> Timed:
     """Decode one request at batch 1; `prepare` (routing, say) is inside the clock."""
+    emitted: list[float] = []
     started = time.perf_counter()
-    generation = engine.generate([prepare()], correction=correction)[0]
-    return Timed(time.perf_counter() - started, generation)
+    generation = engine.generate(
+        [prepare()],
+        on_emit=lambda *_: emitted.append(time.perf_counter()),
+        correction=correction,
+    )[0]
+    return Timed(time.perf_counter() - started, emitted[0] - started, generation)
 
 
 def acceptance_steps(

@@ -193,6 +193,7 @@ def time_ways(
             timed.generation.steps,
             length if correction is None else None,
             is_looping(timed.generation.tokens),
+            timed.first,
         )
 
     with progress(console, "timing methods", repeats * len(prompts), len(done)) as advance:

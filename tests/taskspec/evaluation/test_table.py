@@ -34,6 +34,8 @@ RESULTS = Results(
     tasks=(TaskReport("code", ("python-write",), ("small@task-0",), 0.01, 0.0),),
     speed_regret=0.03,
     speedup_without_looping=1.8125,
+    prompt_share=0.125,
+    speedup_after_prompts=2.0625,
     environment={"torch": "2.6", "threads": 2, "gpu": None},
 )
 ROW_KEYS = {
@@ -73,6 +75,13 @@ def test_a_tasks_name_is_printed_as_it_is() -> None:
     named = replace(RESULTS.tasks[0], task="[b]code")
     rows = (PLAIN, ROUTED, replace(ON_CODE, task="[b]code"))
     assert "[b]code" in printed(replace(RESULTS, rows=rows, tasks=(named,)))
+
+
+def test_results_of_earlier_versions_say_nothing_of_prompts_passes() -> None:
+    value = json.loads(to_json(RESULTS))
+    del value["prompt_share"], value["speedup_after_prompts"]
+    assert "prompts    12.5% of plain decoding's time; after them routed 2.06x" in printed(RESULTS)
+    assert "prompts    " not in printed(from_json(json.dumps(value)))
 
 
 def test_json_has_every_promised_key() -> None:

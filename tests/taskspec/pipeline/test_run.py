@@ -60,6 +60,8 @@ def test_a_run_ends_with_table_and_bundle(write_recipe: Callable[..., Path], ali
     assert results["clustering"]["accuracy"] == 1.0
     assert results["router"]["accuracy"] == 1.0
     assert all(task["overlap"] == 0 for task in results["tasks"])
+    assert 0 < results["prompt_share"] < 1
+    assert results["speedup_after_prompts"] > 0
     assert "taskspec generate" in printed
 
     bundle = load_bundle(context.folder / "bundle", default_registry())

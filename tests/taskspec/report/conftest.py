@@ -49,6 +49,8 @@ def results() -> Results:
         verifier=VerifierUsed("greedy", True),
         tasks=(TaskReport("a", ("sort",), ("small@task-0",), 0.0, 0.0),),
         speed_regret=0.05,
+        prompt_share=0.125,
+        speedup_after_prompts=1.625,
         environment={"target": "tiny", "packages": {"torch": "2"}},
     )
 

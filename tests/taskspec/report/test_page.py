@@ -263,3 +263,10 @@ def test_the_page_says_what_the_router_learnt_and_what_it_loses(facts: RunFacts)
     by_task = replace(facts, labels=RouterLabels("task", 1.0))
     text = " ".join(Page(render_run(by_task)).text.split())
     assert "learnt which task a prompt belongs to; it always abstains" in text
+
+
+def test_the_page_says_what_drafts_cannot_shorten(facts: RunFacts) -> None:
+    said = "are 12.5 % of plain decoding's time; after them the speed-up is"
+    assert said in " ".join(Page(render_run(facts)).text.split())
+    earlier = replace(facts, results=replace(facts.results, prompt_share=None))
+    assert "of plain decoding's time" not in Page(render_run(earlier)).text
