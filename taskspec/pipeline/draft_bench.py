@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from taskspec.decoding.cost import (
     measure_draft,
     measure_target,
 )
-from taskspec.decoding.records import Request, first_tokens
+from taskspec.decoding.records import DraftChoice, Request, first_tokens
 from taskspec.evaluation.dealing import deal
 from taskspec.evaluation.statistics import Interval, Speeds
 from taskspec.pipeline.answering import load_answers
@@ -36,7 +36,7 @@ from taskspec.pipeline.entries import (
     task_entries,
 )
 from taskspec.pipeline.partition import load_tasks, validation_by_task
-from taskspec.pipeline.speed import acceptance_steps, decode_timed
+from taskspec.pipeline.speed import acceptance_steps, time_in_turn
 from taskspec.serving.calibration import measure_overhead
 from taskspec.serving.pool import DraftEntry, load_pool
 from taskspec.serving.routing import Assignment
@@ -236,21 +236,18 @@ class DraftBench:
 
     def _measure(self, label: int, candidates: Sequence[Candidate]) -> dict[str | None, Speeds]:
         """Tokens and seconds of each draft and, as None, plain decoding, prompt by prompt."""
-        names: list[Candidate | None] = [None, *candidates]
-        found: dict[str | None, list[tuple[int, float]]] = {}
-        for index, request in enumerate(self.prompts[label]):
-            turn = index % len(names)
-            for candidate in names[turn:] + names[:turn]:
-                timed = decode_timed(self.engine, self._prepared(request, candidate))
-                key = None if candidate is None else candidate.draft
-                found.setdefault(key, []).append((len(timed.generation.tokens), timed.seconds))
-        return {key: Speeds(*np.array(pairs, dtype=np.float64).T) for key, pairs in found.items()}
-
-    def _prepared(self, request: Request, candidate: Candidate | None) -> Callable[[], Request]:
-        if candidate is None:
-            return lambda: request
-        choice = self.pool.choice(candidate.draft, candidate.draft_length)
-        return lambda: replace(request, draft=choice)
+        ways = {None: partial(_drafted_by, None)} | {
+            each.draft: partial(_drafted_by, self.pool.choice(each.draft, each.draft_length))
+            for each in candidates
+        }
+        found = time_in_turn(self.engine, self.prompts[label], ways)
+        return {
+            key: Speeds(
+                np.array([len(each.generation.tokens) for each in own], dtype=np.float64),
+                np.array([each.seconds for each in own]),
+            )
+            for key, own in found.items()
+        }
 
     def baselines(self) -> dict[str, Assignment]:
         """Draft and length of the benchmark rows that use one draft for everything."""
@@ -300,6 +297,10 @@ _LEAST = 2
 _TIMED_CANDIDATES = 3
 _NEARLY_PLAIN = 0.95
 _CLEARLY_BETTER = 1.3
+
+
+def _drafted_by(choice: DraftChoice | None, request: Request) -> Request:
+    return replace(request, draft=choice)
 
 
 def _megabytes(folder: Path) -> float:

@@ -13,10 +13,11 @@ from taskspec_verifiers.greedy import Greedy
 from torch import Tensor
 
 from taskspec.decoding.engine import Engine
-from taskspec.decoding.records import DraftChoice, Request
+from taskspec.decoding.records import DraftChoice, Generation, Request, StepRecord
 from taskspec.interfaces import Proposal
 from taskspec.models.loading import load_language_model
-from taskspec.pipeline.speed import acceptance_steps
+from taskspec.pipeline import speed
+from taskspec.pipeline.speed import acceptance_steps, time_in_turn
 
 PROMPT = (5, 9, 40, 41)
 
@@ -53,3 +54,46 @@ def test_steps_that_an_answers_limit_shortened_are_left_out(
     engine = Engine(target, Greedy(), {"knowing": Knowing(answer)})
     steps = acceptance_steps(engine, [request], DraftChoice("knowing", 1), 8, 1)["a"]
     assert [step.accepted for step in steps] == [step.drafted for step in steps] == drafted
+
+
+class Clocked:
+    """Answers at a second a pass, but for stalls, on a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stalls: dict[int, float]) -> None:
+        self.now, self.answers, self.stalls = 0.0, 0, stalls
+        monkeypatch.setattr(speed.time, "perf_counter", lambda: self.now)
+
+    def generate(
+        self, requests: Sequence[Request], on_emit: Any, correction: Any = None
+    ) -> list[Generation]:
+        (request,) = requests
+        for _ in range(request.max_new_tokens):
+            self.now += 1.0
+            on_emit(request.id, [1])
+        self.now += self.stalls.get(self.answers, 0.0)
+        self.answers += 1
+        steps = (StepRecord(0, 0, 1),) * (request.max_new_tokens - 1)
+        return [Generation(request.id, (1,) * request.max_new_tokens, "length", steps)]
+
+
+def test_ways_take_turns_and_what_stalled_is_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request(str(count), PROMPT, count) for count in (4, 8, 6)]
+    engine: Any = Clocked(monkeypatch, {0: 3.0, 4: 100.0})
+    turns: list[tuple[str, str]] = []
+
+    def way(name: str) -> Any:
+        return lambda request: turns.append((name, request.id)) or request
+
+    found = time_in_turn(engine, requests, {"a": way("a"), "b": way("b")})
+    order = [("a", "4"), ("b", "4"), ("b", "8"), ("a", "8"), ("a", "6"), ("b", "6")]
+    assert turns == [*order, ("a", "6")], "the fifth answer stalled, the first was slow only"
+    assert [each.seconds for each in found["a"]] == [7.0, 8.0, 6.0]
+    assert [each.seconds for each in found["b"]] == [4.0, 8.0, 6.0]
+    assert {each.first for own in found.values() for each in own} == {1.0}
+
+
+def test_what_stalls_twice_counts_the_shorter_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request(str(count), PROMPT, 4) for count in range(3)]
+    engine: Any = Clocked(monkeypatch, {1: 50.0, 3: 60.0})
+    found = time_in_turn(engine, requests, {"a": lambda request: request})
+    assert [each.seconds for each in found["a"]] == [4.0, 54.0, 4.0]
