@@ -19,6 +19,7 @@ from rich.console import Console
 
 from taskspec.cli.held_out import held_out_prompts
 from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import Request
 from taskspec.evaluation.bench_ways import Answered, ours, routed_draft, take_turns
 from taskspec.evaluation.statistics import Speeds, speedup_interval
 from taskspec.registry import default_registry
@@ -66,6 +67,7 @@ def main() -> None:
     }
     for answer in ways.values():
         answer(prompts[0])
+    keeping.generate([Request(each.id, each.ids, 1) for each in prompts])
     found, _ = take_turns(ways, prompts, asked.repeats, lambda: None)
     kept = [len(keeping.prefixes.longest(each.ids)) for each in prompts]
     whole = sum(len(each.ids) for each in prompts)

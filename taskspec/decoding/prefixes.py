@@ -27,8 +27,8 @@ def shared_prefixes(prompts: Iterable[Sequence[int]]) -> Prefixes:
     """The prefixes worth keeping, shorter ones first.
 
     One is worth keeping when at least a twentieth of the prompts, and three, begin with it and then
-    differ. Prompts that say the same count once, so that asking again makes no prefix. All have
-    8,192 tokens at most, since copies stay in memory.
+    differ. Prompts that say the same count once, so that asking again makes no prefix. Together
+    they have 8,192 tokens at most, shorter ones first, since copies stay in memory.
 
     Args:
         prompts: Token ids of prompts like those that will be decoded.

@@ -28,7 +28,7 @@ class Timing:
         steps: Verification passes.
         draft_length: Draft length in use; 0 for plain decoding, None where drafts are mixed.
         looping: Whether the answer ends in a loop, which flatters lookup.
-        first: Seconds until the first token: routing and the prompt's pass.
+        first: Seconds until the first token, with whatever comes before it.
     """
 
     prompt: str

@@ -137,7 +137,8 @@ class Results:
         speedup_without_looping: The routed speed-up over all prompts whose answers do not loop.
         prompt_share: Share of plain decoding's seconds until first tokens, which drafts do not
             shorten; None in results of earlier versions.
-        speedup_after_prompts: The routed speed-up after first tokens; None likewise.
+        speedup_after_prompts: The routed speed-up when plain decoding's seconds until first tokens
+            are taken from both; None likewise, and where no answer has a second token.
         environment: Versions and machine.
     """
 

@@ -171,7 +171,8 @@ def decode_settings(context: RunContext) -> dict[str, Any]:
     decode = context.recipe.decode
     settings = plain(decode)
     del settings["correction"]
-    return {**settings, "verifier": context.plugin_identity("verifier", decode.verifier)}
+    verifier = context.plugin_identity("verifier", decode.verifier)
+    return {**settings, "verifier": verifier, "prefixes": "kept"}
 
 
 def measuring_requests(

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from taskspec.corpus.examples import ALL_TASKS
@@ -59,7 +60,6 @@ class Evaluate(Stage):
             "evaluate": plain(recipe.evaluate),
             "decode": decode_settings(context),
             "threshold": recipe.route.fixed_threshold,
-            "prefixes": "kept",
             **({"quarantine": True} if recipe.route.quarantine else {}),
             "threads": recipe.threads,
             "seed": recipe.seed,
@@ -117,8 +117,11 @@ def _summarise(
     accuracy = Accuracy(engine, prompts, context.recipe.collect.batch_size)
     table = benchmark_rows(matrix, methods, accuracy)
     steady = [t for t in timings if not any(own.looping for own in matrix.cell(PLAIN, t.prompt))]
-    undrafted = [t for t in timings if t.method == PLAIN]
-    after = [replace(t, seconds=t.seconds - t.first) for t in timings]
+    first = {prompt: median(t.first for t in matrix.cell(PLAIN, prompt)) for prompt in tasks}
+    seconds = sum(matrix.seconds(PLAIN, prompt) for prompt in tasks)
+    # The same is taken from every method, so that what a draft reads of a prompt stays its own.
+    after = [replace(t, seconds=t.seconds - first[t.prompt]) for t in timings]
+    stepped = any(t.steps for t in timings if t.method == PLAIN)
     return Results(
         rows=tuple(table),
         lossless=lossless,
@@ -132,8 +135,8 @@ def _summarise(
         tasks=tuple(task_reports(context, prompts, timings)),
         speed_regret=speed_regret(matrix),
         speedup_without_looping=_speedup(steady),
-        prompt_share=sum(t.first for t in undrafted) / sum(t.seconds for t in undrafted),
-        speedup_after_prompts=_speedup(after),
+        prompt_share=sum(first.values()) / seconds,
+        speedup_after_prompts=_speedup(after) if stepped else None,
         environment={
             **describe_evaluation(context.recipe, context.registry),
             "fingerprint": context.target.fingerprint,

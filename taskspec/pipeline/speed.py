@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Generation, Request, StepRecord
 
 _Way = TypeVar("_Way")
-_STALLED = 2.0
+_STALLED = 1.5
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ def time_in_turn(
 ) -> dict[_Way, list[Timed]]:
     """Decode each request in each way at batch 1, ways taking turns.
 
-    Whatever else runs on a machine may stop it in the middle of an answer. An answer whose passes
-    took more than twice as long as the way's others in the median is timed once more, and the
-    shorter time counts.
+    Whatever else runs on a machine may stop it in the middle of an answer. A request of which one
+    way's passes took half as long again as that way's other passes do is decoded once more in all
+    ways, and of each way's two times the shorter one counts.
 
     Args:
         engine: Holds the drafts of all ways.
@@ -73,18 +74,37 @@ def time_in_turn(
         Of each way, one timing per request.
     """
     names = list(ways)
-    found: dict[_Way, list[Timed]] = {name: [] for name in names}
-    for index, request in enumerate(requests):
+
+    def decode(index: int) -> dict[_Way, Timed]:
         turn = index % len(names)
-        for name in names[turn:] + names[:turn]:
-            found[name].append(decode_timed(engine, partial(ways[name], request)))
-    for name, own in found.items():
-        usual = median(each.seconds_a_pass for each in own)
-        for index, (request, timed) in enumerate(zip(requests, own, strict=True)):
-            if timed.seconds_a_pass > _STALLED * usual:
-                again = decode_timed(engine, partial(ways[name], request))
-                own[index] = min(timed, again, key=lambda each: each.seconds)
-    return found
+        return {
+            name: decode_timed(engine, partial(ways[name], requests[index]))
+            for name in names[turn:] + names[:turn]
+        }
+
+    rounds = [decode(index) for index in range(len(requests))]
+    for index in _stalled(rounds):
+        again = decode(index)
+        rounds[index] = {
+            name: min(timed, again[name], key=lambda each: each.seconds)
+            for name, timed in rounds[index].items()
+        }
+    return {name: [each[name] for each in rounds] for name in names}
+
+
+def _stalled(rounds: Sequence[Mapping[_Way, Timed]]) -> list[int]:
+    """The requests of which a way's passes took far longer than its others in the median."""
+    paces = [{name: each.seconds_a_pass for name, each in own.items()} for own in rounds]
+
+    def usual(name: _Way, index: int) -> float:
+        others = [pace[name] for place, pace in enumerate(paces) if place != index]
+        return median(others) if others else math.inf
+
+    return [
+        index
+        for index, own in enumerate(paces)
+        if any(pace > _STALLED * usual(name, index) for name, pace in own.items())
+    ]
 
 
 def acceptance_steps(

@@ -218,7 +218,7 @@ def time_ways(
 
 
 def _read_each_once(engine: Engine, prompts: Sequence[TimedPrompt]) -> None:
-    """Prefixes are read and shapes captured before the clock runs, at no one way's cost."""
+    """Prefixes are read, and prompts' shapes captured, before the clock runs, at no way's cost."""
     for prompt in prompts:
         engine.generate([replace(prompt.request, max_new_tokens=1)])
 
