@@ -10,6 +10,8 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -58,11 +60,16 @@ class AcceptanceCurve:
 
     def mean_drafted(self, k: int) -> float:
         """Tokens really drafted per step at draft length k."""
-        return sum(share * min(drafted, k) for drafted, share in enumerate(self.drafted))
+        return sum(self._reaching[1 : k + 1])
 
     def mean_attempts(self, k: int) -> float:
         """The same and, where a draft ended early, the token it did not propose."""
-        return sum(share * min(drafted + 1, k) for drafted, share in enumerate(self.drafted))
+        return sum(self._reaching[:k])
+
+    @cached_property
+    def _reaching(self) -> tuple[float, ...]:
+        """Share of steps that drafted at least 0, 1, ... K tokens."""
+        return tuple(accumulate(reversed(self.drafted)))[::-1]
 
     def speedup(self, k: int, draft_seconds: float, cost: TargetCost, overhead: float) -> float:
         """S = tau / (k c + v(k + 1) + o), each step at the cost of what it really drafted.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 from taskspec.decoding.cost import AcceptanceCurve, TargetCost, best_length
 from taskspec.decoding.evidence import Evidence
@@ -69,14 +71,19 @@ class Prices:
 
     def _ratio(self, tokens: float) -> float:
         """Cost of a pass over so many tokens, between counts on a line, nowhere falling."""
-        seconds = self.passes.seconds
-        if tokens > len(seconds):
-            return max(seconds) / seconds[0] * tokens / len(seconds)
+        rising = self._rising
+        if tokens > len(rising):
+            return rising[-1] * tokens / len(rising)
         low = int(tokens)
-        ratio = max(seconds[:low]) / seconds[0]
+        ratio = rising[low - 1]
         if tokens > low:
-            ratio += (tokens - low) * (max(seconds[: low + 1]) / seconds[0] - ratio)
+            ratio += (tokens - low) * (rising[low] - ratio)
         return ratio
+
+    @cached_property
+    def _rising(self) -> tuple[float, ...]:
+        """Cost of a pass over 1, 2, ... tokens, nowhere falling."""
+        return tuple(most / self.passes.seconds[0] for most in accumulate(self.passes.seconds, max))
 
 
 class Estimate:

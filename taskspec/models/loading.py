@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,9 +78,9 @@ class LanguageModel:
         length: int = min([config.max_position_embeddings, *_rope_limits(config)])
         return length
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Where the model is; asked for at every step, and found by going through all weights."""
         untyped: Any = self.model
         device: torch.device = untyped.device
         return device

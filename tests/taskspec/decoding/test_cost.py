@@ -6,6 +6,8 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from taskspec_drafters.prompt_lookup import PromptLookup
 
 from taskspec.decoding.cached_model import CachedModel
@@ -125,3 +127,15 @@ def test_passes_of_every_width_get_a_cost_and_leave_the_cache_empty(llama) -> No
     # Between 16 and 24 tokens nothing is timed.
     steps = [b - a for a, b in itertools.pairwise(cost.seconds[15:24])]
     assert steps == pytest.approx([steps[0]] * 8)
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=10), st.integers(0, 12))
+def test_means_are_over_steps_that_end_early_too(counts: list[int], k: int) -> None:
+    """`counts[d]` steps drafted d tokens where nothing but the draft ended them."""
+    steps = [drafted for drafted, count in enumerate(counts) for _ in range(count)]
+    total = max(1, len(steps))
+    curve = AcceptanceCurve((1.0,) * (len(counts) - 1), tuple(n / total for n in counts))
+    drafted = sum(min(each, k) for each in steps) / total
+    attempts = sum(min(each + 1, k) for each in steps) / total
+    assert curve.mean_drafted(k) == pytest.approx(drafted)
+    assert curve.mean_attempts(k) == pytest.approx(attempts)
