@@ -25,7 +25,7 @@ COMMANDS = (
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with prompts and a bundle, which says where its target is looked for."""
 
-    def load(folder: Path, registry: Any, target: str | None = None) -> None:
+    def load(folder: Path, registry: Any, target: str | None = None, **_: bool) -> None:
         raise ArtifactError(f"looked for {target}")
 
     monkeypatch.chdir(tmp_path)
