@@ -11,29 +11,21 @@ prompts.
 from __future__ import annotations
 
 import argparse
-import statistics
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from taskspec.cli.held_out import held_out_prompts
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
-from taskspec.evaluation.bench_ways import Answered, ours, routed_draft, take_turns
-from taskspec.evaluation.statistics import Speeds, speedup_interval
+from taskspec.evaluation.bench_decode import speeds
+from taskspec.evaluation.bench_ways import ours, routed_draft, take_turns
+from taskspec.evaluation.statistics import speedup_interval
 from taskspec.registry import default_registry
 from taskspec.serving.bundle import load_bundle
 
 CORPUS, RESAMPLES = "package:prompts/quickstart.jsonl", 10_000
 PLAIN = "plain, prompts read whole"
-
-
-def speeds(answers: list[list[Answered]]) -> Speeds:
-    """Tokens and seconds of each prompt."""
-    tokens = [float(len(own[0].tokens)) for own in answers]
-    seconds = [statistics.median(each.seconds for each in own) for own in answers]
-    return Speeds(np.asarray(tokens), np.asarray(seconds))
 
 
 def main() -> None:
@@ -73,9 +65,9 @@ def main() -> None:
     whole = sum(len(each.ids) for each in prompts)
     print(f"{len(prompts)} prompts, {whole} tokens, of which {sum(kept)} are shared prefixes\n")
     print("| way | tokens/s | speed-up (95 %) |\n|---|---|---|")
-    plain, tasks = speeds(found[PLAIN]), [each.task for each in prompts]
+    plain, tasks = speeds(found[PLAIN], asked.tokens), [each.task for each in prompts]
     for name, answers in found.items():
-        own = speeds(answers)
+        own = speeds(answers, asked.tokens)
         ratio = speedup_interval(own, plain, tasks, RESAMPLES)
         pace = own.tokens.sum() / own.seconds.sum()
         print(f"| {name} | {pace:.1f} | {ratio.value:.2f}x ({ratio.low:.2f}-{ratio.high:.2f}) |")

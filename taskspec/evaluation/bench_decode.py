@@ -258,7 +258,7 @@ def _speed(
     cost: Cost | None,
 ) -> MethodSpeed:
     tasks = [prompt.task for prompt in prompts]
-    own, plain = (_speeds(found[each], tokens) for each in (name, PLAIN))
+    own, plain = (speeds(found[each], tokens) for each in (name, PLAIN))
     steps = _steps(found[name])
 
     def part(chosen: Sequence[bool]) -> float:
@@ -278,7 +278,8 @@ def _speed(
     )
 
 
-def _speeds(answers: Sequence[Sequence[Answered]], tokens: int) -> Speeds:
+def speeds(answers: Sequence[Sequence[Answered]], tokens: int) -> Speeds:
+    """Tokens and median seconds of every prompt's answers by one way."""
     seconds = [statistics.median(each.seconds for each in own) for own in answers]
     return Speeds(np.full(len(seconds), float(tokens)), np.asarray(seconds))
 
