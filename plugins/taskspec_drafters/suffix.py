@@ -137,49 +137,20 @@ class Suffix(Drafter):
 
     def _continuation(self, row: _Row, count: int) -> list[int]:
         """At each token the likelier of what the request and the answers suggest."""
-        options: SuffixOptions = self.options
-        places = [
-            _Place(row.text, *row.text.repeated()),
-            _Place(self._answers, row.state, row.matched),
-        ]
+        text, answers, least = row.text, self._answers, self.options.min_match
+        state, matched = text.repeated()
+        known, known_matched = row.state, row.matched
         drafted: list[int] = []
         likely = 1.0
         while len(drafted) < count:
-            suggested = [place.likeliest(options.min_match) for place in places]
-            token, probability = max(suggested, key=lambda each: each[1])
+            token, probability = text.suggest(state, matched, least)
+            other, other_probability = answers.suggest(known, known_matched, least)
+            if other_probability > probability:
+                token, probability = other, other_probability
             likely *= probability
-            if not likely or likely < options.min_probability:
+            if not likely or likely < self.options.min_probability:
                 break
             drafted.append(token)
-            places = [place.after(token) for place in places]
+            state, matched = text.follow(state, matched, token)
+            known, known_matched = answers.follow(known, known_matched, token)
         return drafted
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a text's longest run that ends in the last tokens stands: a state and its length."""
-
-    text: SuffixAutomaton
-    state: int
-    matched: int
-
-    def likeliest(self, least: int) -> tuple[int, float]:
-        """The token that mostly followed, and how likely it follows now; 0 where none did.
-
-        What followed in a few places is no certainty: one more place counts as having gone on
-        otherwise, the less the longer the match.
-        """
-        state, matched = self.state, self.matched
-        while matched >= least:
-            found = self.text.likeliest(state)
-            if found is not None:
-                token, times, total = found
-                return token, times / (total + 1 / matched)
-            # The text ends here; it goes on as its own ending did before.
-            state = self.text.link[state]
-            matched = self.text.length[state]
-        return 0, 0.0
-
-    def after(self, token: int) -> _Place:
-        """The place after one more token."""
-        return _Place(self.text, *self.text.follow(self.state, self.matched, token))

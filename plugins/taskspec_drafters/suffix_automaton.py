@@ -59,6 +59,30 @@ class SuffixAutomaton:
         state = max(self.link[self._last], _ROOT)
         return state, self.length[state]
 
+    def suggest(self, state: int, matched: int, least: int) -> tuple[int, float]:
+        """The token that mostly followed a run, and how likely it follows now.
+
+        What followed in a few places is no certainty: one more place counts as having gone on
+        otherwise, the less the longer the run.
+
+        Args:
+            state: The state of the run.
+            matched: Its length.
+            least: Fewest tokens that a run must have to suggest anything.
+
+        Returns:
+            Token and probability; (0, 0) where none followed.
+        """
+        while matched >= least:
+            found = self.likeliest(state)
+            if found is not None:
+                token, times, total = found
+                return token, times / (total + 1 / matched)
+            # The text ends here; it goes on as its own ending did before.
+            state = self.link[state]
+            matched = self.length[state]
+        return 0, 0.0
+
     def likeliest(self, state: int) -> tuple[int, int, int] | None:
         """The token that mostly followed a state's runs, how often, and how often any did.
 

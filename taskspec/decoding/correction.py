@@ -4,11 +4,13 @@ Before a step a row may draft another length, plainly, or with another draft of 
 it has emitted alone, so that the answer's distribution stays the target's. What a step costs comes
 from the speed-up model and not from a clock: the same request takes the same course again.
 
-Two rules decide. A hedge over plain decoding and the drafts follows what each has saved per token
+Two rules decide. A hedge over plain decoding and the drafts follows what each would save per token
 (Freund and Schapire 1997, with the full-information feedback that a verified text gives on drafts
-that were not used, as in Not-a-Bandit, Liu et al. 2025): drafts that copy are scored on every text,
-the one in use on its own steps; others are taken to do as promised until they are tried, but no
-better than the assignment promised. Above it stands a budget that holds whatever the text is.
+that were not used, as in Not-a-Bandit, Liu et al. 2025). What each would save is estimated from
+what was promised and from what the answer shows: of the draft in use on its own steps, of drafts
+that copy on the text that others drafted. Others are taken to do as promised until they are tried,
+but no better than the assignment's draft promised. Above it stands a budget that holds whatever the
+text is.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from taskspec.decoding.cost import AcceptanceCurve
 from taskspec.decoding.hedging import Hedge
 from taskspec.decoding.prices import Estimate, Prices, Way
 from taskspec.decoding.records import DraftChoice
@@ -24,7 +27,6 @@ from taskspec.decoding.row import Row
 from taskspec.decoding.watching import Watch
 from taskspec.interfaces import Drafter
 
-_PROMISE_WEIGHT = 4.0
 _TRUST = 0.95
 _PLAIN = 0
 
@@ -85,7 +87,7 @@ class Pilot:
         if row.choice is not None:
             self.current = self.ways[0]
             row.choice = self.current.choice
-        self.estimates = [Estimate(way, correction.prices, _PROMISE_WEIGHT) for way in self.ways]
+        self.estimates = [Estimate(way, self._promised(way), correction.prices) for way in ways]
         own = int(self.current is not None)
         arms = 1 + len(self.ways)
         self.hedge = Hedge(
@@ -105,6 +107,7 @@ class Pilot:
             # One that may serve the row in another way, too, cannot also watch it.
             if way.watched and shared[way.choice.draft] == 1
         }
+        self._turns = list(self.watches)
         self.spent, self.earned = 0.0, 0
         self._asked = 0
         self._behind = 0
@@ -136,16 +139,14 @@ class Pilot:
         if self._asked and way is not None:
             cost = prices.step(way, step.drafted, min(step.drafted + 1, self._asked))
             if step.emitted == step.accepted + 1:
-                own = self.estimates[self.ways.index(way)]
-                own.learn(self._asked, step.drafted, step.accepted)
+                self._estimate(way).learn(self._asked, step.drafted, step.accepted)
         else:
             self._behind += step.emitted
+            if way is not None:
+                self._estimate(way).fade(step.emitted)
         self.spent += cost
         self.earned += step.emitted
-        savings = [0.0, *(self._expected(place) for place in range(len(self.ways)))]
-        if self._asked and way is not None:
-            savings[1 + self.ways.index(way)] = 1 - cost / step.emitted
-        self.hedge.update(savings, step.emitted)
+        self.hedge.update([0.0, *map(self._expected, self.ways)], step.emitted)
 
     def stop(self) -> None:
         """Let drafts that only watch forget the row."""
@@ -164,11 +165,21 @@ class Pilot:
         length, _ = self.estimates[arm - 1].best()
         return way, min(length, max(0, self.row.room - 1))
 
-    def _expected(self, place: int) -> float:
-        """Saving per token of a way that did not draft."""
-        estimate, way = self.estimates[place], self.ways[place]
+    def _promised(self, way: Way) -> AcceptanceCurve:
+        """What to expect of a way before it is seen.
+
+        The assignment was measured to be the best: others promise no more, whatever they brought
+        to tasks of their own.
+        """
+        return way.curve if self.current is None else way.curve.within(self.current.curve)
+
+    def _estimate(self, way: Way) -> Estimate:
+        return self.estimates[self.ways.index(way)]
+
+    def _expected(self, way: Way) -> float:
+        """Saving per token of a way."""
+        estimate = self._estimate(way)
         saving = estimate.best()[1]
-        # The assignment was measured to be the best: others promise no more before they are tried.
         return saving if estimate.seen or way == self.current else min(saving, self.promise)
 
     def _affords(self, cost: float) -> bool:
@@ -200,20 +211,28 @@ class Pilot:
         self.current = way
 
     def _watch(self) -> None:
-        """Score drafts that copy on the text, and let them propose again where it is affordable."""
+        """Score drafts that copy on the text; one of them proposes again, if that is affordable.
+
+        They take turns: each would take a part of every step, and what they bring shows as well
+        on fewer.
+        """
         for way, watch in self.watches.items():
-            if way == self.current:
-                continue
-            outcome = watch.outcome()
+            outcome = None if way == self.current else watch.outcome()
             if outcome is not None:
-                self.estimates[self.ways.index(way)].learn(way.longest, *outcome)
-            prices = self.correction.prices
-            price = prices.step(way, 0, way.longest) - 1
-            if not watch.started:
-                price += prices.reading(way, len(self.row.text))
-            if not watch.waiting and self._affords(1 + price):
-                watch.propose()
-                self.spent += price
+                self._estimate(way).learn(way.longest, *outcome)
+        idle = (w for w in self._turns if w != self.current and not self.watches[w].waiting)
+        turn = next(idle, None)
+        if turn is None:
+            return
+        prices, watch = self.correction.prices, self.watches[turn]
+        price = prices.step(turn, 0, turn.longest) - 1
+        if not watch.started:
+            price += prices.reading(turn, len(self.row.text))
+        if self._affords(1 + price):
+            watch.propose()
+            self.spent += price
+            self._turns.remove(turn)
+            self._turns.append(turn)
 
 
 def _same(one: DraftChoice, other: DraftChoice | None) -> bool:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -57,6 +57,15 @@ class AcceptanceCurve:
         return AcceptanceCurve(
             self.block_efficiency[:k], (*self.drafted[:k], sum(self.drafted[k:]))
         )
+
+    def within(self, other: AcceptanceCurve) -> AcceptanceCurve:
+        """This curve where no place adds more to tau than it does in another."""
+        own, most = ((1.0, *each.block_efficiency) for each in (self, other))
+        added = [b - a for a, b in pairwise(own)]
+        bounds = [b - a for a, b in pairwise(most)]
+        bounded = [min(pair) for pair in zip(added, bounds, strict=False)]
+        kept = [*bounded, *added[len(bounded) :]]
+        return AcceptanceCurve(tuple(accumulate(kept, initial=1.0))[1:], self.drafted)
 
     def mean_drafted(self, k: int) -> float:
         """Tokens really drafted per step at draft length k."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from taskspec.decoding.belief import Belief
 from taskspec.decoding.cost import AcceptanceCurve, TargetCost, best_length
-from taskspec.decoding.evidence import Evidence
 from taskspec.decoding.records import DraftChoice
 
 
@@ -56,6 +56,19 @@ class Prices:
         """A step that drafts so many tokens; never less where more are drafted."""
         return self._target(1 + drafted) + attempts * self._draft(way)
 
+    def mean_steps(self, way: Way, curve: AcceptanceCurve) -> list[float]:
+        """Steps that are asked for 1, 2, ... tokens, each at the cost of what it drafts.
+
+        Args:
+            way: The draft.
+            curve: What it drafts, up to the longest length of interest.
+        """
+        costs, ended = [], 0.0
+        for k in range(1, len(curve.block_efficiency) + 1):
+            ended += curve.drafted[k - 1] * self.step(way, k - 1, k)
+            costs.append(ended + (1 - sum(curve.drafted[:k])) * self.step(way, k, k))
+        return costs
+
     def reading(self, way: Way, tokens: int) -> float:
         """What a draft takes to read so many tokens, as its passes widen like the target's."""
         return self._draft(way) * self._ratio(tokens) if tokens else 0.0
@@ -86,37 +99,45 @@ class Prices:
         return tuple(most / self.passes.seconds[0] for most in accumulate(self.passes.seconds, max))
 
 
+_REMEMBERED = 0.98
+"""What is still held true of a draft's shortfall a token later, where it did not draft."""
+
+
 class Estimate:
-    """A draft's acceptance in one answer: what was promised, then more and more what was seen.
+    """What a way to draft brings in one answer: its promise, moved by what was seen.
 
     Args:
-        way: The draft, with its promise.
+        way: The draft.
+        promise: The acceptance that is expected at first.
         prices: What it costs.
-        weight: Steps that the promise counts for.
     """
 
-    def __init__(self, way: Way, prices: Prices, weight: float) -> None:
+    def __init__(self, way: Way, promise: AcceptanceCurve, prices: Prices) -> None:
         self.way, self.prices = way, prices
-        self._evidence = Evidence(way.curve, way.longest, weight)
+        self._belief = Belief(promise, way.longest)
         self._best: tuple[int, float] | None = None
         self.seen = False
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
         """Take in a step that was asked for `asked` tokens, and that nothing cut."""
         self.seen, self._best = self.seen or asked > 0, None
-        self._evidence.learn(asked, drafted, accepted)
+        self._belief.learn(asked, drafted, accepted)
+
+    def fade(self, tokens: int) -> None:
+        """So many tokens came without it: it may do better on what comes."""
+        self._best = None
+        self._belief.fade(_REMEMBERED**tokens)
 
     def best(self) -> tuple[int, float]:
         """The length that saves most, or a shorter one as good, and its saving.
 
-        The saving is in plain steps per emitted token, negative where drafting loses.
+        The saving is in plain steps per emitted token; none by a length of 0 where drafting loses.
         """
         if self._best is None:
-            curve = self._evidence.curve
-            costs = {
-                k: self.prices.step(self.way, curve.mean_drafted(k), curve.mean_attempts(k))
-                for k in range(1, self.way.longest + 1)
-            }
-            length = best_length({k: curve.block_efficiency[k - 1] / c for k, c in costs.items()})
-            self._best = length, 1 - costs[length] / curve.block_efficiency[length - 1]
+            curve = self._belief.curve
+            costs = self.prices.mean_steps(self.way, curve)
+            pairs = zip(curve.block_efficiency, costs, strict=True)
+            rates = {0: 1.0} | {k: tau / cost for k, (tau, cost) in enumerate(pairs, start=1)}
+            length = best_length(rates)
+            self._best = length, 1 - 1 / rates[length]
         return self._best

@@ -10,7 +10,7 @@ from taskspec.recipe.schema import CorrectionConfig
 from taskspec.serving.bundle import Bundle
 from taskspec.serving.calibration import measure_overhead
 
-_REPEATS = 5
+_REPEATS = 9
 
 
 def correction_config(bundle: Bundle) -> CorrectionConfig:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from taskspec_drafters.prompt_lookup import PromptLookup
 
 from taskspec.decoding.correction import Correction
+from taskspec.decoding.cost import AcceptanceCurve
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
 from taskspec.decoding.row import Row
 from taskspec.interfaces import Drafter, Proposal
@@ -107,6 +108,27 @@ def test_a_draft_that_copies_takes_over_where_the_text_repeats():
     play(row, [(0, 4)] * 80, (10, 11, 12, 13))
     assert row.served.get(steering.ways[1].choice, 0) > 20
     assert row.choice == steering.ways[1].choice and not drafters["a"].rows
+
+
+def test_drafts_that_copy_propose_in_turn():
+    names = ("x", "y", "z")
+    drafters = {"a": Model(), **{name: PromptLookup() for name in names}}
+    proposed = []
+    for name in names:
+        own, real = drafters[name], drafters[name].propose
+        own.propose = lambda *given, name=name, real=real: proposed.append(name) or real(*given)
+    ways = [way(name, 0.002, watched=True) for name in names]
+    row = row_of(drafters, "a", correction(way("a"), *ways, grace=9))
+    play(row, [(0, 1)] * 9, range(2, 60))
+    assert proposed == list(names) * 3
+
+
+def test_others_promise_no_more_than_the_assigned_draft():
+    modest = replace(way("a"), curve=AcceptanceCurve((1.4, 1.5, 1.55, 1.56), (0, 0, 0, 0, 1)))
+    pilot = row_of({"a": Model(), "b": Model()}, "a", correction(modest, way("b"))).pilot
+    assert pilot is not None
+    own, other = pilot.estimates
+    assert other.best() == own.best()
 
 
 class Silent(Model):

@@ -102,6 +102,14 @@ def test_tasks_that_share_a_draft_share_its_mean_over_the_lengths_all_have() -> 
     assert mean == AcceptanceCurve((1.5, 1.9), (0.25, 0, 0.75))
 
 
+def test_a_curve_within_another_adds_no_more_at_any_place() -> None:
+    high = AcceptanceCurve((1.9, 2.2, 2.4), (0, 0.5, 0, 0.5))
+    found = high.within(AcceptanceCurve((1.5, 1.9), (0, 0, 1)))
+    assert found.block_efficiency == pytest.approx((1.5, 1.8, 2.0))
+    assert found.drafted == high.drafted
+    assert high.within(high).block_efficiency == pytest.approx(high.block_efficiency)
+
+
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_p=0.9)])
 def test_a_draft_is_timed_as_it_will_draft(llama, sampling) -> None:
     class Noted(PromptLookup):

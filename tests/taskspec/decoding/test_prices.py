@@ -1,0 +1,39 @@
+"""What steps cost and bring, in steps of plain decoding."""
+
+from __future__ import annotations
+
+import pytest
+from corrections import PASSES, way
+
+from taskspec.decoding.cost import AcceptanceCurve, TargetCost
+from taskspec.decoding.prices import Estimate, Prices
+
+CURVE = AcceptanceCurve((1.5, 1.8, 2.0, 2.1), (0.2, 0.0, 0.3, 0.0, 0.5))
+
+
+def test_a_mean_step_costs_what_steps_of_each_length_cost() -> None:
+    # Passes over more than two tokens cost twice as much: their mean length would hide it.
+    prices, draft = Prices(TargetCost((1.0, 1.0, 2.0, 2.0, 2.0)), 0.0), way("a", 0.1)
+    two, four = (prices.mean_steps(draft, CURVE)[k - 1] for k in (2, 4))
+    assert two == pytest.approx(0.2 * (1 + 0.1) + 0.8 * (2 + 0.2))
+    assert four == pytest.approx(0.2 * (1 + 0.1) + 0.3 * (2 + 0.3) + 0.5 * (2 + 0.4))
+
+
+def test_the_promised_saving_is_the_speed_up_models() -> None:
+    prices, draft = Prices(PASSES, 0.1), way("a", 0.1)
+    cost = prices.mean_steps(draft, CURVE)[2]
+    saved = CURVE.speedup(3, 0.1, PASSES, 0.1) * (1 + 0.1)
+    assert CURVE.block_efficiency[2] / cost == pytest.approx(saved)
+
+
+def test_a_draft_that_only_loses_is_left_to_rest_and_tried_again_later() -> None:
+    estimate = Estimate(way("a"), way("a").curve, Prices(PASSES, 0.1))
+    length, saving = estimate.best()
+    assert length > 0 and saving > 0
+    for _ in range(12):
+        estimate.learn(4, 4, 0)
+    assert estimate.best() == (0, 0.0)
+    estimate.fade(1)
+    assert estimate.best() == (0, 0.0)
+    estimate.fade(200)
+    assert estimate.best()[0] > 0
