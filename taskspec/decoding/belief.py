@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from taskspec.decoding.cost import AcceptanceCurve
 
-_PRIOR = {-4.0: 0.1, -2.0: 0.1, -1.0: 0.1, -0.5: 0.1, 0.0: 0.4, 0.5: 0.1, 1.0: 0.05, 2.0: 0.05}
+_PRIOR = {
+    -8.0: 0.02,
+    -6.0: 0.02,
+    -4.0: 0.03,
+    -3.0: 0.03,
+    -2.0: 0.07,
+    -1.0: 0.1,
+    -0.5: 0.14,
+    0.0: 0.4,
+    0.5: 0.1,
+    1.0: 0.05,
+    2.0: 0.03,
+    4.0: 0.01,
+}
 """Shifts that may be, and trust in each. Promises were measured on other prompts: drafts more often
-fall short of them than not, and now and then they are of no use at all."""
+fall short of them than not, now and then they are of no use at all, or copy all of a text."""
+_LOG_PRIOR = tuple(map(math.log, _PRIOR.values()))
 _SURE = 0.98
 """No promise is surer: a single token that fell would refute it."""
 _DRAFTED_WEIGHT = 4.0
@@ -31,12 +46,11 @@ class Belief:
     """
 
     def __init__(self, promise: AcceptanceCurve, longest: int) -> None:
-        chances = _chances(promise.block_efficiency[:longest])
         drafted = [promise.mean_drafted(k) for k in range(longest + 1)]
-        self._drafted = [_DRAFTED_WEIGHT * (b - a) for a, b in pairwise(drafted)]
-        self._tried = [_DRAFTED_WEIGHT] * longest
-        self._worlds = [_World(chances, shift) for shift in _PRIOR]
-        self._trust = [math.log(trust) for trust in _PRIOR.values()]
+        self._promised = [_DRAFTED_WEIGHT * (b - a) for a, b in pairwise(drafted)]
+        self._drafted, self._tried = list(self._promised), [_DRAFTED_WEIGHT] * longest
+        self._worlds = _worlds(promise.block_efficiency[:longest])
+        self._trust = list(_LOG_PRIOR)
         self._curve: AcceptanceCurve | None = None
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
@@ -60,8 +74,9 @@ class Belief:
     def fade(self, share: float) -> None:
         """Let what was seen weigh for a share of what it did."""
         self._curve = None
-        for place, prior in enumerate(_PRIOR.values()):
-            self._trust[place] += (1 - share) * (math.log(prior) - self._trust[place])
+        self._trust = _between(self._trust, _LOG_PRIOR, share)
+        self._drafted = _between(self._drafted, self._promised, share)
+        self._tried = [_DRAFTED_WEIGHT + share * (tried - _DRAFTED_WEIGHT) for tried in self._tried]
 
     @property
     def curve(self) -> AcceptanceCurve:
@@ -102,6 +117,18 @@ class _World:
         self.block_efficiency = tuple(accumulate(standing, initial=1.0))[1:]
         self.stood = tuple(accumulate(map(math.log, shifted), initial=0.0))
         self.fell = tuple(math.log(1 - chance) for chance in shifted)
+
+
+@lru_cache(maxsize=256)
+def _worlds(block_efficiency: tuple[float, ...]) -> tuple[_World, ...]:
+    """What each shift makes of a promise; the same for all answers."""
+    chances = _chances(block_efficiency)
+    return tuple(_World(chances, shift) for shift in _PRIOR)
+
+
+def _between(values: Sequence[float], first: Sequence[float], share: float) -> list[float]:
+    """Values moved to what they were at first, of which a share of the difference is left."""
+    return [was + share * (value - was) for value, was in zip(values, first, strict=True)]
 
 
 def _chances(block_efficiency: Sequence[float]) -> list[float]:

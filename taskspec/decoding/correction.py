@@ -125,7 +125,7 @@ class Pilot:
             ):
                 length -= 1
         if way is None or not length:
-            self.row.reach = self._asked = 0
+            self._rest()
             return
         if moving:
             self._move(way)
@@ -142,8 +142,9 @@ class Pilot:
                 self._estimate(way).learn(self._asked, step.drafted, step.accepted)
         else:
             self._behind += step.emitted
-            if way is not None:
-                self._estimate(way).fade(step.emitted)
+        for other in self.ways:
+            if other not in self.watches and not (self._asked and other == way):
+                self._estimate(other).fade(step.emitted)
         self.spent += cost
         self.earned += step.emitted
         self.hedge.update([0.0, *map(self._expected, self.ways)], step.emitted)
@@ -196,6 +197,14 @@ class Pilot:
             return 0.0
         return prices.reading(way, len(self.row.text))
 
+    def _rest(self) -> None:
+        """Decode plainly; a draft that copies watches meanwhile."""
+        self.row.reach = self._asked = 0
+        if self.current in self.watches:
+            if self.row.drafting:
+                self.watches[self.current].take_back()
+            self.row.choice, self.row.drafting, self.current = None, False, None
+
     def _move(self, way: Way) -> None:
         """Replace the row's draft; one that watched is up to date, another reads all anew."""
         row = self.row
@@ -220,19 +229,22 @@ class Pilot:
             outcome = None if way == self.current else watch.outcome()
             if outcome is not None:
                 self._estimate(way).learn(way.longest, *outcome)
-        idle = (w for w in self._turns if w != self.current and not self.watches[w].waiting)
-        turn = next(idle, None)
-        if turn is None:
-            return
-        prices, watch = self.correction.prices, self.watches[turn]
-        price = prices.step(turn, 0, turn.longest) - 1
-        if not watch.started:
-            price += prices.reading(turn, len(self.row.text))
-        if self._affords(1 + price):
-            watch.propose()
-            self.spent += price
-            self._turns.remove(turn)
-            self._turns.append(turn)
+        for way in self._turns:
+            watch, price = self.watches[way], self._watching(way)
+            if way != self.current and not watch.waiting and self._affords(1 + price):
+                watch.propose()
+                self.spent += price
+                self._turns.remove(way)
+                self._turns.append(way)
+                return
+
+    def _watching(self, way: Way) -> float:
+        """What a proposal of a draft that watches takes."""
+        prices = self.correction.prices
+        price = prices.step(way, 0, way.longest) - 1
+        if not self.watches[way].started:
+            price += prices.reading(way, len(self.row.text))
+        return price
 
 
 def _same(one: DraftChoice, other: DraftChoice | None) -> bool:

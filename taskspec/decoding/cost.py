@@ -65,7 +65,8 @@ class AcceptanceCurve:
         bounds = [b - a for a, b in pairwise(most)]
         bounded = [min(pair) for pair in zip(added, bounds, strict=False)]
         kept = [*bounded, *added[len(bounded) :]]
-        return AcceptanceCurve(tuple(accumulate(kept, initial=1.0))[1:], self.drafted)
+        falling = accumulate(kept, min)
+        return AcceptanceCurve(tuple(accumulate(falling, initial=1.0))[1:], self.drafted)
 
     def mean_drafted(self, k: int) -> float:
         """Tokens really drafted per step at draft length k."""

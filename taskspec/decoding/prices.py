@@ -52,7 +52,7 @@ class Prices:
     overhead: float
     rows: int = 1
 
-    def step(self, way: Way, drafted: float, attempts: float) -> float:
+    def step(self, way: Way, drafted: int, attempts: int) -> float:
         """A step that drafts so many tokens; never less where more are drafted."""
         return self._target(1 + drafted) + attempts * self._draft(way)
 
@@ -78,20 +78,14 @@ class Prices:
         relative = way.seconds / self.passes.seconds[0] * self._ratio(self.rows)
         return relative / (self._ratio(self.rows) + self.overhead)
 
-    def _target(self, tokens: float) -> float:
+    def _target(self, tokens: int) -> float:
         step = self._ratio(tokens * self.rows) + self.overhead
         return step / (self._ratio(self.rows) + self.overhead)
 
-    def _ratio(self, tokens: float) -> float:
-        """Cost of a pass over so many tokens, between counts on a line, nowhere falling."""
+    def _ratio(self, tokens: int) -> float:
+        """Cost of a pass over so many tokens, nowhere falling."""
         rising = self._rising
-        if tokens > len(rising):
-            return rising[-1] * tokens / len(rising)
-        low = int(tokens)
-        ratio = rising[low - 1]
-        if tokens > low:
-            ratio += (tokens - low) * (rising[low] - ratio)
-        return ratio
+        return rising[min(tokens, len(rising)) - 1] * max(1.0, tokens / len(rising))
 
     @cached_property
     def _rising(self) -> tuple[float, ...]:
@@ -131,13 +125,14 @@ class Estimate:
     def best(self) -> tuple[int, float]:
         """The length that saves most, or a shorter one as good, and its saving.
 
-        The saving is in plain steps per emitted token; none by a length of 0 where drafting loses.
+        The saving is in plain steps per emitted token. A draft that was seen to lose has a length
+        of 0 and saves nothing; one that was not seen yet may be expected to lose.
         """
         if self._best is None:
             curve = self._belief.curve
             costs = self.prices.mean_steps(self.way, curve)
             pairs = zip(curve.block_efficiency, costs, strict=True)
-            rates = {0: 1.0} | {k: tau / cost for k, (tau, cost) in enumerate(pairs, start=1)}
-            length = best_length(rates)
-            self._best = length, 1 - 1 / rates[length]
+            rates = {k: tau / cost for k, (tau, cost) in enumerate(pairs, start=1)}
+            length = best_length({0: 1.0} | rates if self.seen else rates)
+            self._best = length, 1 - 1 / rates[length] if length else 0.0
         return self._best

@@ -123,6 +123,28 @@ def test_drafts_that_copy_propose_in_turn():
     assert proposed == list(names) * 3
 
 
+def test_one_that_is_too_dear_to_start_keeps_no_other_from_its_turn():
+    drafters = {"a": Model(), "dear": PromptLookup(), "cheap": PromptLookup()}
+    ways = [way("dear", 50.0, watched=True), way("cheap", 0.002, watched=True)]
+    row = row_of(drafters, "a", correction(way("a"), *ways))
+    play(row, [(0, 1)] * 9, range(2, 60))
+    assert row.pilot is not None
+    started = {each.choice.draft: watch.started for each, watch in row.pilot.watches.items()}
+    assert started == {"dear": False, "cheap": True}
+
+
+def test_a_draft_that_copies_rests_watching_and_comes_back_where_the_text_repeats():
+    own, drafters = way("copy", 0.002, watched=True), {"copy": PromptLookup()}
+    row = row_of(drafters, "copy", correction(own, grace=4))
+    play(row, [(0, 4)] * 30, range(2, 40))
+    pilot = row.pilot
+    assert pilot is not None and pilot.current is None and row.choice is None
+    assert pilot.watches[own].started
+    plain = row.served[None]
+    play(row, [(0, 0)] * 30, (10, 11, 12, 13))
+    assert pilot.current == own and row.served[None] < plain + 15
+
+
 def test_others_promise_no_more_than_the_assigned_draft():
     modest = replace(way("a"), curve=AcceptanceCurve((1.4, 1.5, 1.55, 1.56), (0, 0, 0, 0, 1)))
     pilot = row_of({"a": Model(), "b": Model()}, "a", correction(modest, way("b"))).pilot

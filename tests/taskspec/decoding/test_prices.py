@@ -19,7 +19,7 @@ def test_a_mean_step_costs_what_steps_of_each_length_cost() -> None:
     assert four == pytest.approx(0.2 * (1 + 0.1) + 0.3 * (2 + 0.3) + 0.5 * (2 + 0.4))
 
 
-def test_the_promised_saving_is_the_speed_up_models() -> None:
+def test_a_mean_steps_tokens_over_its_cost_are_the_speed_up_model() -> None:
     prices, draft = Prices(PASSES, 0.1), way("a", 0.1)
     cost = prices.mean_steps(draft, CURVE)[2]
     saved = CURVE.speedup(3, 0.1, PASSES, 0.1) * (1 + 0.1)
@@ -37,3 +37,17 @@ def test_a_draft_that_only_loses_is_left_to_rest_and_tried_again_later() -> None
     assert estimate.best() == (0, 0.0)
     estimate.fade(200)
     assert estimate.best()[0] > 0
+
+
+def test_a_draft_that_promises_little_is_tried_before_it_rests() -> None:
+    dear = way("a", 0.9)
+    estimate = Estimate(dear, dear.curve, Prices(PASSES, 0.1))
+    length, saving = estimate.best()
+    assert length > 0 > saving
+    estimate.learn(4, 4, 0)
+    assert estimate.best() == (0, 0.0)
+
+
+def test_a_pass_longer_than_any_timed_costs_as_much_a_token_as_the_longest() -> None:
+    prices = Prices(PASSES, 0.0, rows=2)
+    assert prices.step(way("a", 0.0), 4, 4) == pytest.approx(1.2 * 10 / 5 / 1.05)
