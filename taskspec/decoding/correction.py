@@ -8,9 +8,9 @@ Two rules decide. A hedge over plain decoding and the drafts follows what each w
 (Freund and Schapire 1997, with the full-information feedback that a verified text gives on drafts
 that were not used, as in Not-a-Bandit, Liu et al. 2025). What each would save is estimated from
 what was promised and from what the answer shows: of the draft in use on its own steps, of drafts
-that copy on the text that others drafted. Others are taken to do as promised until they are tried,
-but no better than the assignment's draft promised. Above it stands a budget that holds whatever the
-text is.
+that copy, where the promise is not kept, on the text that others drafted. Others are taken to do as
+promised until they are tried, but no better than the assignment's draft promised. Above it stands a
+budget that holds whatever the text is.
 """
 
 from __future__ import annotations
@@ -222,13 +222,15 @@ class Pilot:
     def _watch(self) -> None:
         """Score drafts that copy on the text; one of them proposes again, if that is affordable.
 
-        They take turns: each would take a part of every step, and what they bring shows as well
-        on fewer.
+        They do so where the assignment's promise is not kept, and take turns: all of them would
+        take a part of every step, and what they bring shows as well on fewer.
         """
         for way, watch in self.watches.items():
             outcome = None if way == self.current else watch.outcome()
             if outcome is not None:
                 self._estimate(way).learn(way.longest, *outcome)
+        if self.current is not None and self._expected(self.current) >= self.promise:
+            return
         for way in self._turns:
             watch, price = self.watches[way], self._watching(way)
             if way != self.current and not watch.waiting and self._affords(1 + price):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
 
 from taskspec.decoding.belief import Belief
 from taskspec.decoding.cost import AcceptanceCurve, TargetCost, best_length
@@ -56,19 +59,6 @@ class Prices:
         """A step that drafts so many tokens; never less where more are drafted."""
         return self._target(1 + drafted) + attempts * self._draft(way)
 
-    def mean_steps(self, way: Way, curve: AcceptanceCurve) -> list[float]:
-        """Steps that are asked for 1, 2, ... tokens, each at the cost of what it drafts.
-
-        Args:
-            way: The draft.
-            curve: What it drafts, up to the longest length of interest.
-        """
-        costs, ended = [], 0.0
-        for k in range(1, len(curve.block_efficiency) + 1):
-            ended += curve.drafted[k - 1] * self.step(way, k - 1, k)
-            costs.append(ended + (1 - sum(curve.drafted[:k])) * self.step(way, k, k))
-        return costs
-
     def reading(self, way: Way, tokens: int) -> float:
         """What a draft takes to read so many tokens, as its passes widen like the target's."""
         return self._draft(way) * self._ratio(tokens) if tokens else 0.0
@@ -93,6 +83,27 @@ class Prices:
         return tuple(most / self.passes.seconds[0] for most in accumulate(self.passes.seconds, max))
 
 
+@lru_cache(maxsize=64)
+def step_costs(prices: Prices, way: Way) -> NDArray[np.float64]:
+    """Costs of steps by what is asked for and what could be drafted.
+
+    Args:
+        prices: Costs here.
+        way: The draft, whose longest draft length is K.
+
+    Returns:
+        float64 [K, K+1]: a step that is asked for 1 to K tokens where the draft would propose 0 to
+        K; it proposes no more than it is asked for.
+    """
+    lengths = range(way.longest + 1)
+    return np.array(
+        [
+            [prices.step(way, min(could, k), min(could + 1, k)) for could in lengths]
+            for k in lengths[1:]
+        ]
+    )
+
+
 _REMEMBERED = 0.98
 """What is still held true of a draft's shortfall a token later, where it did not draft."""
 
@@ -107,8 +118,7 @@ class Estimate:
     """
 
     def __init__(self, way: Way, promise: AcceptanceCurve, prices: Prices) -> None:
-        self.way, self.prices = way, prices
-        self._belief = Belief(promise, way.longest)
+        self._belief, self._costs = Belief(promise, way.longest), step_costs(prices, way)
         self._best: tuple[int, float] | None = None
         self.seen = False
 
@@ -130,9 +140,8 @@ class Estimate:
         """
         if self._best is None:
             curve = self._belief.curve
-            costs = self.prices.mean_steps(self.way, curve)
-            pairs = zip(curve.block_efficiency, costs, strict=True)
-            rates = {k: tau / cost for k, (tau, cost) in enumerate(pairs, start=1)}
+            costs = self._costs @ np.array(curve.drafted)
+            rates = dict(enumerate((np.array(curve.block_efficiency) / costs).tolist(), start=1))
             length = best_length({0: 1.0} | rates if self.seen else rates)
             self._best = length, 1 - 1 / rates[length] if length else 0.0
         return self._best

@@ -110,7 +110,7 @@ def test_a_draft_that_copies_takes_over_where_the_text_repeats():
     assert row.choice == steering.ways[1].choice and not drafters["a"].rows
 
 
-def test_drafts_that_copy_propose_in_turn():
+def test_drafts_that_copy_propose_in_turn_where_the_promise_is_not_kept():
     names = ("x", "y", "z")
     drafters = {"a": Model(), **{name: PromptLookup() for name in names}}
     proposed = []
@@ -119,15 +119,18 @@ def test_drafts_that_copy_propose_in_turn():
         own.propose = lambda *given, name=name, real=real: proposed.append(name) or real(*given)
     ways = [way(name, 0.002, watched=True) for name in names]
     row = row_of(drafters, "a", correction(way("a"), *ways, grace=9))
-    play(row, [(0, 1)] * 9, range(2, 60))
-    assert proposed == list(names) * 3
+    play(row, [(0, 1)] * 5, range(2, 60))
+    assert proposed == []
+    play(row, [(0, 4)] * 12, range(2, 60))
+    assert len(proposed) >= 6
+    assert proposed == [names[place % 3] for place in range(len(proposed))]
 
 
 def test_one_that_is_too_dear_to_start_keeps_no_other_from_its_turn():
     drafters = {"a": Model(), "dear": PromptLookup(), "cheap": PromptLookup()}
     ways = [way("dear", 50.0, watched=True), way("cheap", 0.002, watched=True)]
     row = row_of(drafters, "a", correction(way("a"), *ways))
-    play(row, [(0, 1)] * 9, range(2, 60))
+    play(row, [(0, 4)] * 9, range(2, 60))
     assert row.pilot is not None
     started = {each.choice.draft: watch.started for each, watch in row.pilot.watches.items()}
     assert started == {"dear": False, "cheap": True}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from corrections import PASSES, way
 
 from taskspec.decoding.cost import AcceptanceCurve, TargetCost
-from taskspec.decoding.prices import Estimate, Prices
+from taskspec.decoding.prices import Estimate, Prices, step_costs
 
 CURVE = AcceptanceCurve((1.5, 1.8, 2.0, 2.1), (0.2, 0.0, 0.3, 0.0, 0.5))
 
@@ -14,14 +15,14 @@ CURVE = AcceptanceCurve((1.5, 1.8, 2.0, 2.1), (0.2, 0.0, 0.3, 0.0, 0.5))
 def test_a_mean_step_costs_what_steps_of_each_length_cost() -> None:
     # Passes over more than two tokens cost twice as much: their mean length would hide it.
     prices, draft = Prices(TargetCost((1.0, 1.0, 2.0, 2.0, 2.0)), 0.0), way("a", 0.1)
-    two, four = (prices.mean_steps(draft, CURVE)[k - 1] for k in (2, 4))
+    _, two, _, four = step_costs(prices, draft) @ np.array(CURVE.drafted)
     assert two == pytest.approx(0.2 * (1 + 0.1) + 0.8 * (2 + 0.2))
     assert four == pytest.approx(0.2 * (1 + 0.1) + 0.3 * (2 + 0.3) + 0.5 * (2 + 0.4))
 
 
 def test_a_mean_steps_tokens_over_its_cost_are_the_speed_up_model() -> None:
     prices, draft = Prices(PASSES, 0.1), way("a", 0.1)
-    cost = prices.mean_steps(draft, CURVE)[2]
+    cost = (step_costs(prices, draft) @ np.array(CURVE.drafted))[2]
     saved = CURVE.speedup(3, 0.1, PASSES, 0.1) * (1 + 0.1)
     assert CURVE.block_efficiency[2] / cost == pytest.approx(saved)
 
