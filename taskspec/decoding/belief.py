@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
-from taskspec.decoding.cost import AcceptanceCurve
-
-Array = NDArray[np.float64]
 _PRIOR = {
     -8.0: 0.02,
     -6.0: 0.02,
@@ -30,8 +25,8 @@ _PRIOR = {
 fall short of them than not, now and then they are of no use at all, or copy all of a text."""
 _SURE = 0.98
 """No promise is surer: a single token that fell would refute it."""
-_DRAFTED_WEIGHT = 4.0
-"""Steps that the promise of how much is drafted counts for."""
+_NEGLIGIBLE = 1e-3
+"""Worlds trusted less than this, beside the likeliest, are left out of what to expect."""
 
 
 class Belief:
@@ -42,84 +37,82 @@ class Belief:
     log-odds at all places; Bayes' rule weighs the shifts that may be. A token that was asked for
     and not drafted counts as one that fell.
 
+    Between passes that read all weights, caches are cold and every operation counts: this does few.
+
     Args:
-        promise: What was measured before, or expected.
-        longest: The longest draft length, at most as many as the promise knows.
+        block_efficiency: tau that was promised at draft lengths 1 to K.
     """
 
-    def __init__(self, promise: AcceptanceCurve, longest: int) -> None:
-        drafted = [promise.mean_drafted(k) for k in range(longest + 1)]
-        self._promised = _DRAFTED_WEIGHT * np.diff(drafted)
-        self._drafted, self._tried = self._promised.copy(), np.full(longest, _DRAFTED_WEIGHT)
-        self._worlds = _worlds(promise.block_efficiency[:longest])
-        self._trust = _log_prior()
-        self._curve: AcceptanceCurve | None = None
+    def __init__(self, block_efficiency: tuple[float, ...]) -> None:
+        self._worlds = _worlds(block_efficiency)
+        self._trust = list(_LOG_PRIOR)
 
-    def learn(self, asked: int, drafted: int, accepted: int) -> None:
+    def learn(self, asked: int, accepted: int) -> None:
         """Take in a step that nothing cut.
 
         Args:
-            asked: Tokens that the draft was asked for.
-            drafted: Tokens that it proposed.
-            accepted: How many of them stood.
+            asked: Tokens that the draft was asked for, at most K.
+            accepted: How many of them it drafted and stood.
         """
-        self._curve = None
-        self._trust += self._worlds.stood[:, accepted]
-        if accepted < min(asked, len(self._tried)):
-            self._trust += self._worlds.fell[:, accepted]
-        self._tried[:asked] += 1
-        self._drafted[:drafted] += 1
+        place = 2 * accepted + (accepted < asked)
+        self._trust = [
+            trust + world.evidence[place]
+            for trust, world in zip(self._trust, self._worlds, strict=True)
+        ]
 
     def fade(self, share: float) -> None:
         """Let what was seen weigh for a share of what it did."""
-        self._curve = None
-        self._trust += (1 - share) * (_log_prior() - self._trust)
-        self._drafted += (1 - share) * (self._promised - self._drafted)
-        self._tried += (1 - share) * (_DRAFTED_WEIGHT - self._tried)
+        self._trust = [
+            prior + share * (trust - prior)
+            for trust, prior in zip(self._trust, _LOG_PRIOR, strict=True)
+        ]
 
-    @property
-    def curve(self) -> AcceptanceCurve:
-        """What to expect now."""
-        if self._curve is None:
-            shares = np.exp(self._trust - self._trust.max())
-            tau = shares @ self._worlds.block_efficiency / shares.sum()
-            # Later places are tried less often: their share may seem larger than an earlier one.
-            reach = [1.0, *accumulate((self._drafted / self._tried).tolist(), min), 0.0]
-            drafted = tuple(a - b for a, b in pairwise(reach))
-            self._curve = AcceptanceCurve(tuple(tau.tolist()), drafted)
-        return self._curve
+    def block_efficiency(self) -> list[float]:
+        """What tau to expect now at draft lengths 1 to K."""
+        most = max(self._trust)
+        found, whole = [0.0] * len(self._worlds[0].block_efficiency), 0.0
+        for trust, world in zip(self._trust, self._worlds, strict=True):
+            share = math.exp(trust - most)
+            if share > _NEGLIGIBLE:
+                whole += share
+                pairs = zip(found, world.block_efficiency, strict=True)
+                found = [tau + share * own for tau, own in pairs]
+        return [tau / whole for tau in found]
 
 
-@dataclass(frozen=True)
-class _Worlds:
-    """What steps say and bring in W worlds, each with chances shifted by another amount.
+class _World:
+    """What steps say and bring if every chance is shifted so.
+
+    Args:
+        chances: Of each place to stand, given that those before it stood.
+        shift: Added to their log-odds.
 
     Attributes:
-        block_efficiency: tau at draft lengths 1 to K: float64 [W, K].
-        stood: Log-probability that the first 0 to K tokens stand: float64 [W, K+1].
-        fell: Log-probability that the next one then falls: float64 [W, K].
+        block_efficiency: tau at draft lengths 1 to K.
+        evidence: Log-probabilities: at 2n that the first n tokens stand, at 2n + 1 that the next
+            one then falls.
     """
 
-    block_efficiency: Array
-    stood: Array
-    fell: Array
+    def __init__(self, chances: Sequence[float], shift: float) -> None:
+        odds = [math.exp(shift) * chance / (1 - chance) for chance in chances]
+        shifted = [each / (1 + each) for each in odds]
+        standing = list(accumulate(shifted, lambda before, chance: before * chance, initial=1.0))
+        self.block_efficiency = tuple(accumulate(standing))[1:]
+        evidence = []
+        for stand, chance in zip(standing, shifted, strict=False):
+            evidence += [math.log(stand), math.log(stand) + math.log(1 - chance)]
+        self.evidence = (*evidence, math.log(standing[-1]))
 
 
 @lru_cache(maxsize=256)
-def _worlds(block_efficiency: tuple[float, ...]) -> _Worlds:
+def _worlds(block_efficiency: tuple[float, ...]) -> tuple[_World, ...]:
     """What each shift makes of a promise; the same for all answers."""
-    standing = np.diff([0.0, 1.0, *block_efficiency])
-    before, after = standing[:-1], standing[1:]
-    chances = np.divide(after, before, out=np.zeros_like(after), where=before > 0)
-    chances = chances.clip(1 - _SURE, _SURE)
-    odds = np.exp([[shift] for shift in _PRIOR]) * chances / (1 - chances)
-    shifted = odds / (1 + odds)
-    return _Worlds(
-        1 + shifted.cumprod(axis=1).cumsum(axis=1),
-        np.pad(np.log(shifted).cumsum(axis=1), ((0, 0), (1, 0))),
-        -np.log1p(odds),
-    )
+    standing = [b - a for a, b in pairwise((0.0, 1.0, *block_efficiency))]
+    chances = [
+        min(_SURE, max(1 - _SURE, after / before if before > 0 else 0.0))
+        for before, after in pairwise(standing)
+    ]
+    return tuple(_World(chances, shift) for shift in _PRIOR)
 
 
-def _log_prior() -> Array:
-    return np.log(list(_PRIOR.values()))
+_LOG_PRIOR = tuple(map(math.log, _PRIOR.values()))

@@ -139,7 +139,7 @@ class Pilot:
         if self._asked and way is not None:
             cost = prices.step(way, step.drafted, min(step.drafted + 1, self._asked))
             if step.emitted == step.accepted + 1:
-                self._estimate(way).learn(self._asked, step.drafted, step.accepted)
+                self._estimate(way).learn(self._asked, step.accepted)
         else:
             self._behind += step.emitted
         for other in self.ways:
@@ -226,9 +226,9 @@ class Pilot:
         take a part of every step, and what they bring shows as well on fewer.
         """
         for way, watch in self.watches.items():
-            outcome = None if way == self.current else watch.outcome()
-            if outcome is not None:
-                self._estimate(way).learn(way.longest, *outcome)
+            stood = None if way == self.current else watch.outcome()
+            if stood is not None:
+                self._estimate(way).learn(watch.length, stood)
         if self.current is not None and self._expected(self.current) >= self.promise:
             return
         for way in self._turns:
@@ -243,7 +243,7 @@ class Pilot:
     def _watching(self, way: Way) -> float:
         """What a proposal of a draft that watches takes."""
         prices = self.correction.prices
-        price = prices.step(way, 0, way.longest) - 1
+        price = prices.step(way, 0, self.watches[way].length) - 1
         if not self.watches[way].started:
             price += prices.reading(way, len(self.row.text))
         return price

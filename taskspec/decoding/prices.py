@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 
-import numpy as np
-from numpy.typing import NDArray
-
 from taskspec.decoding.belief import Belief
 from taskspec.decoding.cost import AcceptanceCurve, TargetCost, best_length
 from taskspec.decoding.records import DraftChoice
@@ -83,25 +80,14 @@ class Prices:
         return tuple(most / self.passes.seconds[0] for most in accumulate(self.passes.seconds, max))
 
 
-@lru_cache(maxsize=64)
-def step_costs(prices: Prices, way: Way) -> NDArray[np.float64]:
-    """Costs of steps by what is asked for and what could be drafted.
-
-    Args:
-        prices: Costs here.
-        way: The draft, whose longest draft length is K.
-
-    Returns:
-        float64 [K, K+1]: a step that is asked for 1 to K tokens where the draft would propose 0 to
-        K; it proposes no more than it is asked for.
-    """
-    lengths = range(way.longest + 1)
-    return np.array(
-        [
-            [prices.step(way, min(could, k), min(could + 1, k)) for could in lengths]
-            for k in lengths[1:]
-        ]
-    )
+@lru_cache(maxsize=256)
+def mean_steps(prices: Prices, way: Way) -> tuple[float, ...]:
+    """Costs of steps that are asked for 1, 2, ... tokens, each at what it drafts, as promised."""
+    costs, ended = [], 0.0
+    for k in range(1, way.longest + 1):
+        ended += way.curve.drafted[k - 1] * prices.step(way, k - 1, k)
+        costs.append(ended + (1 - sum(way.curve.drafted[:k])) * prices.step(way, k, k))
+    return tuple(costs)
 
 
 _REMEMBERED = 0.98
@@ -118,14 +104,15 @@ class Estimate:
     """
 
     def __init__(self, way: Way, promise: AcceptanceCurve, prices: Prices) -> None:
-        self._belief, self._costs = Belief(promise, way.longest), step_costs(prices, way)
+        self._longest, self._costs = way.longest, mean_steps(prices, way)
+        self._belief = Belief(promise.block_efficiency[: way.longest])
         self._best: tuple[int, float] | None = None
         self.seen = False
 
-    def learn(self, asked: int, drafted: int, accepted: int) -> None:
+    def learn(self, asked: int, accepted: int) -> None:
         """Take in a step that was asked for `asked` tokens, and that nothing cut."""
         self.seen, self._best = self.seen or asked > 0, None
-        self._belief.learn(asked, drafted, accepted)
+        self._belief.learn(min(asked, self._longest), accepted)
 
     def fade(self, tokens: int) -> None:
         """So many tokens came without it: it may do better on what comes."""
@@ -139,9 +126,9 @@ class Estimate:
         of 0 and saves nothing; one that was not seen yet may be expected to lose.
         """
         if self._best is None:
-            curve = self._belief.curve
-            costs = self._costs @ np.array(curve.drafted)
-            rates = dict(enumerate((np.array(curve.block_efficiency) / costs).tolist(), start=1))
-            length = best_length({0: 1.0} | rates if self.seen else rates)
-            self._best = length, 1 - 1 / rates[length] if length else 0.0
+            pairs = zip(self._belief.block_efficiency(), self._costs, strict=True)
+            rates = {0: 1.0} if self.seen else {}
+            rates |= {k: tau / cost for k, (tau, cost) in enumerate(pairs, start=1)}
+            length = best_length(rates)
+            self._best = length, 1 - 1 / rates[length]
         return self._best

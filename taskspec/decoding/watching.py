@@ -10,6 +10,9 @@ from taskspec.decoding.prices import Way
 from taskspec.decoding.row import Row
 from taskspec.interfaces import Drafter
 
+_LENGTH = 4
+"""Tokens of a proposal: what they show, they show of later ones, too."""
+
 
 class Watch:
     """A draft that copies, following a row that another draft serves.
@@ -21,10 +24,14 @@ class Watch:
         row: The row.
         way: The draft.
         drafters: The pool.
+
+    Attributes:
+        length: Tokens that it proposes at a time.
     """
 
     def __init__(self, row: Row, way: Way, drafters: Mapping[str, Drafter]) -> None:
         self.row, self.way, self.drafter = row, way, drafters[way.choice.draft]
+        self.length = min(_LENGTH, way.longest)
         # At first the row's own draft is not watched but used.
         self.started = False
         self._read = 0
@@ -35,8 +42,8 @@ class Watch:
         """Whether a proposal is not decided yet."""
         return self._proposed is not None
 
-    def outcome(self) -> tuple[int, int] | None:
-        """Tokens drafted and accepted of the last proposal, once the text has decided it."""
+    def outcome(self) -> int | None:
+        """How many tokens of the last proposal stood, once the text has decided it."""
         if self._proposed is None:
             return None
         text = self.row.text[self._read :]
@@ -47,14 +54,14 @@ class Watch:
             stood += 1
         if stood == len(text) and stood < len(self._proposed):
             return None
-        drafted, self._proposed = len(self._proposed), None
-        return drafted, stood
+        self._proposed = None
+        return stood
 
     def propose(self) -> None:
         """Draft after the text as it stands."""
         self._catch_up()
-        noise = torch.zeros(1, self.way.longest)
-        proposal = self.drafter.propose([self.row.slot], [self.way.longest], noise)
+        noise = torch.zeros(1, self.length)
+        proposal = self.drafter.propose([self.row.slot], [self.length], noise)
         self._proposed = proposal.tokens[0, : int(proposal.lengths[0])].tolist()
 
     def hand_over(self) -> None:
