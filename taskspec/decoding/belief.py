@@ -7,24 +7,26 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 
+from taskspec.decoding.cost import AcceptanceCurve
+
 _PRIOR = {
-    -8.0: 0.02,
-    -6.0: 0.02,
-    -4.0: 0.03,
-    -3.0: 0.03,
-    -2.0: 0.07,
-    -1.0: 0.1,
-    -0.5: 0.14,
-    0.0: 0.4,
-    0.5: 0.1,
-    1.0: 0.05,
-    2.0: 0.03,
-    4.0: 0.01,
+    -6.0: 0.05,
+    -3.0: 0.05,
+    -1.5: 0.12,
+    -0.6: 0.2,
+    0.0: 0.38,
+    0.6: 0.13,
+    1.5: 0.05,
+    4.0: 0.02,
 }
 """Shifts that may be, and trust in each. Promises were measured on other prompts: drafts more often
 fall short of them than not, now and then they are of no use at all, or copy all of a text."""
 _SURE = 0.98
 """No promise is surer: a single token that fell would refute it."""
+_DRAFTED_WEIGHT = 4.0
+"""Steps that the promise of how much is drafted counts for."""
+_DOUBT = 8.0
+"""However long a draft did well, nothing is ruled out further than by this much, in nats."""
 _NEGLIGIBLE = 1e-3
 """Worlds trusted less than this, beside the likeliest, are left out of what to expect."""
 
@@ -34,31 +36,41 @@ class Belief:
 
     An answer has a few dozen steps, too few to learn acceptance place by place. So each drafted
     token's chance to stand, given that those before it stood, moves by the same shift of its
-    log-odds at all places; Bayes' rule weighs the shifts that may be. A token that was asked for
-    and not drafted counts as one that fell.
+    log-odds at all places; Bayes' rule weighs the shifts that may be. How many tokens are drafted
+    is learnt beside that, so that a draft which is silent where it knows nothing is not taken to
+    be wrong.
 
     Between passes that read all weights, caches are cold and every operation counts: this does few.
 
     Args:
-        block_efficiency: tau that was promised at draft lengths 1 to K.
+        promise: What was measured before, or expected.
+        longest: The longest draft length K, at most as many as the promise knows.
     """
 
-    def __init__(self, block_efficiency: tuple[float, ...]) -> None:
-        self._worlds = _worlds(block_efficiency)
+    def __init__(self, promise: AcceptanceCurve, longest: int) -> None:
+        drafted = [promise.mean_drafted(k) for k in range(longest + 1)]
+        self._promised = tuple(b - a for a, b in pairwise(drafted))
+        self._worlds = _worlds(promise.block_efficiency[:longest], self._promised)
         self._trust = list(_LOG_PRIOR)
+        self._drafted = [_DRAFTED_WEIGHT * share for share in self._promised]
+        self._asked = [_DRAFTED_WEIGHT] * longest
 
-    def learn(self, asked: int, accepted: int) -> None:
+    def learn(self, asked: int, drafted: int, accepted: int) -> None:
         """Take in a step that nothing cut.
 
         Args:
             asked: Tokens that the draft was asked for, at most K.
-            accepted: How many of them it drafted and stood.
+            drafted: Tokens that it proposed.
+            accepted: How many of them stood.
         """
-        place = 2 * accepted + (accepted < asked)
-        self._trust = [
-            trust + world.evidence[place]
-            for trust, world in zip(self._trust, self._worlds, strict=True)
-        ]
+        place = 2 * accepted + (accepted < drafted)
+        pairs = zip(self._trust, self._worlds, strict=True)
+        trusts = [trust + world.evidence[place] for trust, world in pairs]
+        least = max(trusts) - _DOUBT
+        self._trust = [max(trust, least) for trust in trusts]
+        for each in range(asked):
+            self._asked[each] += 1
+            self._drafted[each] += each < drafted
 
     def fade(self, share: float) -> None:
         """Let what was seen weigh for a share of what it did."""
@@ -66,29 +78,41 @@ class Belief:
             prior + share * (trust - prior)
             for trust, prior in zip(self._trust, _LOG_PRIOR, strict=True)
         ]
+        pairs = zip(self._drafted, self._promised, strict=True)
+        first = _DRAFTED_WEIGHT * (1 - share)
+        self._drafted = [first * promised + share * seen for seen, promised in pairs]
+        self._asked = [first + share * asked for asked in self._asked]
 
-    def block_efficiency(self) -> list[float]:
-        """What tau to expect now at draft lengths 1 to K."""
+    def expected(self) -> tuple[list[float], list[float]]:
+        """What steps that are asked for K tokens draft and bring.
+
+        Returns:
+            The share of steps that draft at least 1 to K tokens, and that in which at least 1 to K
+            stand.
+        """
         most = max(self._trust)
-        found, whole = [0.0] * len(self._worlds[0].block_efficiency), 0.0
+        standing, whole = [0.0] * len(self._promised), 0.0
         for trust, world in zip(self._trust, self._worlds, strict=True):
             share = math.exp(trust - most)
             if share > _NEGLIGIBLE:
                 whole += share
-                pairs = zip(found, world.block_efficiency, strict=True)
-                found = [tau + share * own for tau, own in pairs]
-        return [tau / whole for tau in found]
+                pairs = zip(standing, world.standing, strict=True)
+                standing = [stand + share * own for stand, own in pairs]
+        drafted = (seen / asked for seen, asked in zip(self._drafted, self._asked, strict=True))
+        # Later places are asked for less often: their share may seem larger than an earlier one.
+        reach = list(accumulate(drafted, min))
+        return reach, [own * stand / whole for own, stand in zip(reach, standing, strict=True)]
 
 
 class _World:
     """What steps say and bring if every chance is shifted so.
 
     Args:
-        chances: Of each place to stand, given that those before it stood.
+        chances: Of each drafted token to stand, given that those before it stood.
         shift: Added to their log-odds.
 
     Attributes:
-        block_efficiency: tau at draft lengths 1 to K.
+        standing: Probability that the first 1 to K tokens stand where so many are drafted.
         evidence: Log-probabilities: at 2n that the first n tokens stand, at 2n + 1 that the next
             one then falls.
     """
@@ -97,7 +121,7 @@ class _World:
         odds = [math.exp(shift) * chance / (1 - chance) for chance in chances]
         shifted = [each / (1 + each) for each in odds]
         standing = list(accumulate(shifted, lambda before, chance: before * chance, initial=1.0))
-        self.block_efficiency = tuple(accumulate(standing))[1:]
+        self.standing = tuple(standing[1:])
         evidence = []
         for stand, chance in zip(standing, shifted, strict=False):
             evidence += [math.log(stand), math.log(stand) + math.log(1 - chance)]
@@ -105,12 +129,15 @@ class _World:
 
 
 @lru_cache(maxsize=256)
-def _worlds(block_efficiency: tuple[float, ...]) -> tuple[_World, ...]:
+def _worlds(block_efficiency: Sequence[float], drafted: Sequence[float]) -> tuple[_World, ...]:
     """What each shift makes of a promise; the same for all answers."""
-    standing = [b - a for a, b in pairwise((0.0, 1.0, *block_efficiency))]
+    stood = [b - a for a, b in pairwise((1.0, *block_efficiency))]
+    standing = [
+        own / reach if reach > 0 else 0.0 for own, reach in zip(stood, drafted, strict=True)
+    ]
     chances = [
         min(_SURE, max(1 - _SURE, after / before if before > 0 else 0.0))
-        for before, after in pairwise(standing)
+        for before, after in pairwise((1.0, *standing))
     ]
     return tuple(_World(chances, shift) for shift in _PRIOR)
 

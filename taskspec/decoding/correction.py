@@ -111,23 +111,21 @@ class Pilot:
         self.spent, self.earned = 0.0, 0
         self._asked = 0
         self._behind = 0
+        self._refused: Way | None = None
 
     def steer(self) -> None:
         """Choose the draft and how far it drafts in the coming step."""
         self._watch()
-        way, length = self._decide()
-        moving = way is not None and way != self.current
-        extra = 0.0
-        if way is not None and (moving or length):
-            extra = self._reading(way)
-            while length and not self._affords(
-                extra + self.correction.prices.step(way, length, length)
-            ):
-                length -= 1
+        way, asked = self._decide()
+        extra, length = self._affordable(way, asked)
+        self._refused = way if asked and not length else None
+        if self._refused is not None and way != self.current:
+            way = self.current
+            extra, length = self._affordable(way, self._length(way))
         if way is None or not length:
             self._rest()
             return
-        if moving:
+        if way != self.current:
             self._move(way)
         self.spent += extra
         self.row.reach, self._asked, self._behind = length, length, 0
@@ -136,18 +134,21 @@ class Pilot:
         """Take in the step that was just done."""
         step, prices = self.row.steps[-1], self.correction.prices
         cost, way = 1.0, self.current
+        for estimate in self.estimates:
+            estimate.pass_by(step.emitted)
         if self._asked and way is not None:
             cost = prices.step(way, step.drafted, min(step.drafted + 1, self._asked))
             if step.emitted == step.accepted + 1:
-                self._estimate(way).learn(self._asked, step.accepted)
+                self._estimate(way).learn(self._asked, step.drafted, step.accepted)
         else:
             self._behind += step.emitted
-        for other in self.ways:
-            if other not in self.watches and not (self._asked and other == way):
-                self._estimate(other).fade(step.emitted)
         self.spent += cost
         self.earned += step.emitted
-        self.hedge.update([0.0, *map(self._expected, self.ways)], step.emitted)
+        savings = [0.0, *map(self._expected, self.ways)]
+        if self._refused is not None:
+            # What the budget does not let draft saves nothing.
+            savings[1 + self.ways.index(self._refused)] = 0.0
+        self.hedge.update(savings, step.emitted)
 
     def stop(self) -> None:
         """Let drafts that only watch forget the row."""
@@ -163,8 +164,22 @@ class Pilot:
         if way != self.current and not way.movable:
             # Once left, a draft that reads the target's states cannot come back.
             return None, 0
-        length, _ = self.estimates[arm - 1].best()
-        return way, min(length, max(0, self.row.room - 1))
+        return way, self._length(way)
+
+    def _length(self, way: Way | None) -> int:
+        """The best length of a way, as far as the answer has room."""
+        if way is None:
+            return 0
+        return min(self._estimate(way).best()[0], max(0, self.row.room - 1))
+
+    def _affordable(self, way: Way | None, length: int) -> tuple[float, int]:
+        """What drafting takes beside the step itself, and the length that the budget allows."""
+        if way is None or not length:
+            return 0.0, 0
+        extra, prices = self._reading(way), self.correction.prices
+        while length and not self._affords(extra + prices.step(way, length, length)):
+            length -= 1
+        return extra, length
 
     def _promised(self, way: Way) -> AcceptanceCurve:
         """What to expect of a way before it is seen.
@@ -222,14 +237,14 @@ class Pilot:
     def _watch(self) -> None:
         """Score drafts that copy on the text; one of them proposes again, if that is affordable.
 
-        They do so where the assignment's promise is not kept, and take turns: all of them would
-        take a part of every step, and what they bring shows as well on fewer.
+        They do so where the assignment's promise is not kept, and take turns at every other step:
+        what they bring shows as well as if all of them took a part of every step.
         """
         for way, watch in self.watches.items():
-            stood = None if way == self.current else watch.outcome()
-            if stood is not None:
-                self._estimate(way).learn(watch.length, stood)
-        if self.current is not None and self._expected(self.current) >= self.promise:
+            outcome = None if way == self.current else watch.outcome()
+            if outcome is not None:
+                self._estimate(way).learn(watch.length, *outcome)
+        if len(self.row.steps) % 2 or self._kept():
             return
         for way in self._turns:
             watch, price = self.watches[way], self._watching(way)
@@ -239,6 +254,12 @@ class Pilot:
                 self._turns.remove(way)
                 self._turns.append(way)
                 return
+
+    def _kept(self) -> bool:
+        """Whether the row drafts, or is yet to, and saves as much as was promised."""
+        if self.current is None or not (self._asked or not self.earned):
+            return False
+        return self._expected(self.current) >= self.promise > 0
 
     def _watching(self, way: Way) -> float:
         """What a proposal of a draft that watches takes."""

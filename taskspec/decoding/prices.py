@@ -81,17 +81,19 @@ class Prices:
 
 
 @lru_cache(maxsize=256)
-def mean_steps(prices: Prices, way: Way) -> tuple[float, ...]:
-    """Costs of steps that are asked for 1, 2, ... tokens, each at what it drafts, as promised."""
-    costs, ended = [], 0.0
-    for k in range(1, way.longest + 1):
-        ended += way.curve.drafted[k - 1] * prices.step(way, k - 1, k)
-        costs.append(ended + (1 - sum(way.curve.drafted[:k])) * prices.step(way, k, k))
-    return tuple(costs)
+def step_costs(prices: Prices, way: Way) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Costs of steps that drafted 0 to K tokens: fewer than asked for, and all that were."""
+    lengths = range(way.longest + 1)
+    return (
+        tuple(prices.step(way, drafted, drafted + 1) for drafted in lengths),
+        tuple(prices.step(way, drafted, drafted) for drafted in lengths),
+    )
 
 
 _REMEMBERED = 0.98
-"""What is still held true of a draft's shortfall a token later, where it did not draft."""
+"""What is still held true of a draft a token later: texts change."""
+_PATIENCE = 8
+"""Tokens after which forgetting is caught up with."""
 
 
 class Estimate:
@@ -104,31 +106,44 @@ class Estimate:
     """
 
     def __init__(self, way: Way, promise: AcceptanceCurve, prices: Prices) -> None:
-        self._longest, self._costs = way.longest, mean_steps(prices, way)
-        self._belief = Belief(promise.block_efficiency[: way.longest])
+        self._longest, self._costs = way.longest, step_costs(prices, way)
+        self._belief = Belief(promise, way.longest)
         self._best: tuple[int, float] | None = None
+        self._passed = 0
         self.seen = False
 
-    def learn(self, asked: int, accepted: int) -> None:
+    def learn(self, asked: int, drafted: int, accepted: int) -> None:
         """Take in a step that was asked for `asked` tokens, and that nothing cut."""
         self.seen, self._best = self.seen or asked > 0, None
-        self._belief.learn(min(asked, self._longest), accepted)
+        self._belief.learn(min(asked, self._longest), drafted, accepted)
 
-    def fade(self, tokens: int) -> None:
-        """So many tokens came without it: it may do better on what comes."""
-        self._best = None
-        self._belief.fade(_REMEMBERED**tokens)
+    def pass_by(self, tokens: int) -> None:
+        """So many tokens were emitted: the more, the less what was seen says of what comes."""
+        self._passed += tokens
+        if self._passed >= _PATIENCE:
+            self._belief.fade(_REMEMBERED**self._passed)
+            self._passed, self._best = 0, None
 
     def best(self) -> tuple[int, float]:
         """The length that saves most, or a shorter one as good, and its saving.
 
-        The saving is in plain steps per emitted token. A draft that was seen to lose has a length
-        of 0 and saves nothing; one that was not seen yet may be expected to lose.
+        The saving is in plain steps per emitted token. A draft that was seen to save next to
+        nothing has a length of 0 and saves nothing; one that was not seen may be taken to lose.
         """
         if self._best is None:
-            pairs = zip(self._belief.block_efficiency(), self._costs, strict=True)
-            rates = {0: 1.0} if self.seen else {}
-            rates |= {k: tau / cost for k, (tau, cost) in enumerate(pairs, start=1)}
-            length = best_length(rates)
-            self._best = length, 1 - 1 / rates[length]
+            rates = self._rates()
+            length = best_length({0: 1.0} | rates if self.seen else rates)
+            self._best = length, 1 - 1 / rates[length] if length else 0.0
         return self._best
+
+    def _rates(self) -> dict[int, float]:
+        """Tokens over cost at each length."""
+        drafted, stood = self._belief.expected()
+        short, full = self._costs
+        rates, tau, ended, before = {}, 1.0, 0.0, 1.0
+        for k, (reach, stand) in enumerate(zip(drafted, stood, strict=True), start=1):
+            tau += stand
+            ended += (before - reach) * short[k - 1]
+            rates[k] = tau / (ended + reach * full[k])
+            before = reach
+        return rates

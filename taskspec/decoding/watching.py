@@ -42,8 +42,8 @@ class Watch:
         """Whether a proposal is not decided yet."""
         return self._proposed is not None
 
-    def outcome(self) -> int | None:
-        """How many tokens of the last proposal stood, once the text has decided it."""
+    def outcome(self) -> tuple[int, int] | None:
+        """Tokens drafted and accepted of the last proposal, once the text has decided it."""
         if self._proposed is None:
             return None
         text = self.row.text[self._read :]
@@ -54,8 +54,8 @@ class Watch:
             stood += 1
         if stood == len(text) and stood < len(self._proposed):
             return None
-        self._proposed = None
-        return stood
+        drafted, self._proposed = len(self._proposed), None
+        return drafted, stood
 
     def propose(self) -> None:
         """Draft after the text as it stands."""

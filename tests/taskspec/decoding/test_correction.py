@@ -43,14 +43,17 @@ def play(row: Row, outcomes: Sequence[tuple[int, int]], tokens: Sequence[int]) -
         new = [next(supply) for _ in range(accepted + 1)]
         count = row.emit(new)
         row.record(StepRecord(drafted, accepted, count))
-        if row.choice is not None:
+        if row.choice is not None and row.drafting:
             row.pilot.drafters[row.choice.draft].commit(
                 [row.slot], torch.tensor([new]), torch.tensor([count])
             )
         row.pilot.learn()
         for drafter in row.pilot.drafters.values():
             if isinstance(drafter, Model) and row.slot in drafter.rows:
-                assert drafter.rows[row.slot] == list(row.text), "a draft's state is out of step"
+                read = drafter.rows[row.slot]
+                assert read == list(row.text)[: len(read)], "a draft's state is out of step"
+                serves = row.drafting and row.pilot.drafters.get(row.choice.draft) is drafter
+                assert not serves or read == list(row.text), "a draft has not read all"
 
 
 def test_a_draft_that_has_not_read_the_text_pays_for_reading_it() -> None:
@@ -121,7 +124,7 @@ def test_drafts_that_copy_propose_in_turn_where_the_promise_is_not_kept():
     row = row_of(drafters, "a", correction(way("a"), *ways, grace=9))
     play(row, [(0, 1)] * 5, range(2, 60))
     assert proposed == []
-    play(row, [(0, 4)] * 12, range(2, 60))
+    play(row, [(0, 4)] * 16, range(2, 60))
     assert len(proposed) >= 6
     assert proposed == [names[place % 3] for place in range(len(proposed))]
 
@@ -146,6 +149,63 @@ def test_a_draft_that_copies_rests_watching_and_comes_back_where_the_text_repeat
     plain = row.served[None]
     play(row, [(0, 0)] * 30, (10, 11, 12, 13))
     assert pilot.current == own and row.served[None] < plain + 15
+
+
+class Copy(Model):
+    """Proposes the same token always."""
+
+    def propose(self, rows, k, noise):
+        return Proposal(torch.full((1, k[0]), 9), torch.tensor([k[0]]))
+
+
+def test_a_draft_that_watches_reads_every_token_once_while_it_comes_and_goes():
+    drafters = {"a": Model(), "copy": Copy()}
+    steering = correction(way("a"), way("copy", 0.002, watched=True), share=1, grace=50)
+    row = row_of(drafters, "a", steering)
+    pilot = row.pilot
+    assert pilot is not None
+    for favoured in (1, 2, 2, 0, 2, 1) * 6:
+        pilot.hedge.totals = [50.0 * (arm == favoured) for arm in range(3)]
+        play(row, [(0, 4), (0, 2)], range(2, 42))
+    assert len(row.served) == 3
+
+
+@pytest.mark.parametrize("text", [3, 500])
+def test_where_the_assigned_draft_cannot_pay_or_start_copies_are_scored_all_the_same(text: int):
+    # It promises nothing, or its reading of a long text is beyond the budget.
+    own = way("a", 0.1) if text == 500 else way("a", 3.0)
+    drafters = {"a": Model(), "copy": PromptLookup()}
+    steering = correction(own, way("copy", 0.0005, watched=True), grace=2)
+    request = Request("0", (5, 6, 7) * (text // 3), 400, draft=DraftChoice("a", 3))
+    row = Row(request, 0, frozenset(), 2000)
+    row.pilot = steering.pilot(row, drafters)
+    row.emit([8])
+    play(row, [(0, 0)] * 60, (10, 11, 12, 13))
+    assert row.served.get(steering.ways[1].choice, 0) > 20
+
+
+def test_a_draft_that_did_well_for_long_is_given_up_soon_when_it_fails():
+    drafters = {"a": Model()}
+    row = row_of(drafters, "a", correction(way("a")))
+    play(row, [(0, 0)] * 40, range(2, 40))
+    drafted = len(row.steps) - row.served.get(None, 0)
+    play(row, [(0, 4)] * 40, range(2, 40))
+    assert len(row.steps) - row.served.get(None, 0) - drafted < 20
+
+
+def test_a_draft_that_is_too_dear_to_take_up_keeps_no_other_from_drafting():
+    drafters = {"a": Model(), "b": Model()}
+    steering = correction(way("a"), way("b"), grace=2)
+    request = Request("0", (5, 6, 7) * 2000, 400, draft=DraftChoice("a", 3))
+    row = Row(request, 0, frozenset(), 9000)
+    row.pilot = steering.pilot(row, drafters)
+    row.emit([8])
+    row.start(drafters)
+    for _ in range(20):
+        assert row.pilot is not None
+        row.pilot.hedge.totals = [0.0, 0.0, 50.0]
+        play(row, [(0, 1)], range(2, 40))
+    assert row.served == {steering.ways[0].choice: 20}
 
 
 def test_others_promise_no_more_than_the_assigned_draft():

@@ -8,27 +8,26 @@ import pytest
 from corrections import PASSES, way
 
 from taskspec.decoding.cost import AcceptanceCurve, TargetCost
-from taskspec.decoding.prices import Estimate, Prices, mean_steps
-
-CURVE = AcceptanceCurve((1.5, 1.8, 2.0, 2.1), (0.2, 0.0, 0.3, 0.0, 0.5))
+from taskspec.decoding.prices import Estimate, Prices, step_costs
 
 
-def test_a_mean_step_costs_what_steps_of_each_length_cost() -> None:
-    # Passes over more than two tokens cost twice as much: their mean length would hide it.
-    prices, draft = (
-        Prices(TargetCost((1.0, 1.0, 2.0, 2.0, 2.0)), 0.0),
-        replace(way("a", 0.1), curve=CURVE),
-    )
-    _, two, _, four = mean_steps(prices, draft)
-    assert two == pytest.approx(0.2 * (1 + 0.1) + 0.8 * (2 + 0.2))
-    assert four == pytest.approx(0.2 * (1 + 0.1) + 0.3 * (2 + 0.3) + 0.5 * (2 + 0.4))
+def test_steps_cost_what_they_draft_and_the_token_that_they_did_not() -> None:
+    prices, draft = Prices(TargetCost((1.0, 1.0, 2.0, 2.0, 2.0)), 0.0), way("a", 0.1)
+    short, full = step_costs(prices, draft)
+    assert short[0] == pytest.approx(1 + 0.1) and full[0] == pytest.approx(1)
+    assert short[2] == pytest.approx(2 + 0.3) and full[2] == pytest.approx(2 + 0.2)
 
 
-def test_a_mean_steps_tokens_over_its_cost_are_the_speed_up_model() -> None:
-    prices, draft = Prices(PASSES, 0.1), replace(way("a", 0.1), curve=CURVE)
-    cost = mean_steps(prices, draft)[2]
-    saved = CURVE.speedup(3, 0.1, PASSES, 0.1) * (1 + 0.1)
-    assert CURVE.block_efficiency[2] / cost == pytest.approx(saved)
+def test_a_silent_draft_costs_next_to_nothing_and_is_not_left_to_rest() -> None:
+    # It promised to draft nearly always; here it speaks in one step of five, and is right then.
+    promised = AcceptanceCurve((1.5, 1.8, 2.0, 2.1), (0.1, 0.0, 0.0, 0.0, 0.9))
+    draft = replace(way("a", 0.001), curve=promised)
+    estimate = Estimate(draft, promised, Prices(TargetCost((1.0, 1.4, 1.6, 1.8, 2.0)), 0.0))
+    for place in range(30):
+        estimate.learn(4, 4 * (place % 5 == 0), 4 * (place % 5 == 0))
+    length, saving = estimate.best()
+    truth = 1 - (0.8 * 1 + 0.2 * 2) / (1 + 0.2 * 4)
+    assert length == 4 and saving == pytest.approx(truth, abs=0.1)
 
 
 def test_a_draft_that_only_loses_is_left_to_rest_and_tried_again_later() -> None:
@@ -36,11 +35,11 @@ def test_a_draft_that_only_loses_is_left_to_rest_and_tried_again_later() -> None
     length, saving = estimate.best()
     assert length > 0 and saving > 0
     for _ in range(12):
-        estimate.learn(4, 0)
+        estimate.learn(4, 4, 0)
     assert estimate.best() == (0, 0.0)
-    estimate.fade(1)
+    estimate.pass_by(1)
     assert estimate.best() == (0, 0.0)
-    estimate.fade(200)
+    estimate.pass_by(200)
     assert estimate.best()[0] > 0
 
 
@@ -49,7 +48,7 @@ def test_a_draft_that_promises_little_is_tried_before_it_rests() -> None:
     estimate = Estimate(dear, dear.curve, Prices(PASSES, 0.1))
     length, saving = estimate.best()
     assert length > 0 > saving
-    estimate.learn(4, 0)
+    estimate.learn(4, 4, 0)
     assert estimate.best() == (0, 0.0)
 
 
