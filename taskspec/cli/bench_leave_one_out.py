@@ -23,8 +23,8 @@ def leave_one_out(
     """Leave out one known task at a time, and answer its held-out prompts with what is left.
 
     Each is a run of its own, NAME-without-TASK, that takes over the stages it has in common with
-    NAME. Prompts are answered plainly, as routed, with in-flight correction, and with quarantine,
-    interleaved, with 95 % intervals.
+    NAME. Prompts are answered plainly, as routed, with in-flight correction, with quarantine, and
+    with both, interleaved, with 95 % intervals.
 
     Examples:
 

@@ -87,7 +87,9 @@ class Pilot:
         if row.choice is not None:
             self.current = self.ways[0]
             row.choice = self.current.choice
-        self.estimates = [Estimate(way, self._promised(way), correction.prices) for way in ways]
+        self.estimates = {
+            way: Estimate(way, self._promised(way), correction.prices) for way in self.ways
+        }
         own = int(self.current is not None)
         arms = 1 + len(self.ways)
         self.hedge = Hedge(
@@ -99,7 +101,7 @@ class Pilot:
         )
         self.promise = 0.0
         if self.current is not None:
-            self.promise = self.estimates[0].best()[1]
+            self.promise = self.estimates[self.current].best()[1]
         shared = Counter(way.choice.draft for way in self.ways)
         self.watches = {
             way: Watch(row, way, drafters)
@@ -134,12 +136,12 @@ class Pilot:
         """Take in the step that was just done."""
         step, prices = self.row.steps[-1], self.correction.prices
         cost, way = 1.0, self.current
-        for estimate in self.estimates:
+        for estimate in self.estimates.values():
             estimate.pass_by(step.emitted)
         if self._asked and way is not None:
             cost = prices.step(way, step.drafted, min(step.drafted + 1, self._asked))
             if step.emitted == step.accepted + 1:
-                self._estimate(way).learn(self._asked, step.drafted, step.accepted)
+                self.estimates[way].learn(self._asked, step.drafted, step.accepted)
         else:
             self._behind += step.emitted
         self.spent += cost
@@ -170,7 +172,7 @@ class Pilot:
         """The best length of a way, as far as the answer has room."""
         if way is None:
             return 0
-        return min(self._estimate(way).best()[0], max(0, self.row.room - 1))
+        return min(self.estimates[way].best()[0], max(0, self.row.room - 1))
 
     def _affordable(self, way: Way | None, length: int) -> tuple[float, int]:
         """What drafting takes beside the step itself, and the length that the budget allows."""
@@ -189,12 +191,9 @@ class Pilot:
         """
         return way.curve if self.current is None else way.curve.within(self.current.curve)
 
-    def _estimate(self, way: Way) -> Estimate:
-        return self.estimates[self.ways.index(way)]
-
     def _expected(self, way: Way) -> float:
         """Saving per token of a way."""
-        estimate = self._estimate(way)
+        estimate = self.estimates[way]
         saving = estimate.best()[1]
         return saving if estimate.seen or way == self.current else min(saving, self.promise)
 
@@ -243,12 +242,15 @@ class Pilot:
         for way, watch in self.watches.items():
             outcome = None if way == self.current else watch.outcome()
             if outcome is not None:
-                self._estimate(way).learn(watch.length, *outcome)
+                self.estimates[way].learn(watch.length, *outcome)
         if len(self.row.steps) % 2 or self._kept():
             return
         for way in self._turns:
-            watch, price = self.watches[way], self._watching(way)
-            if way != self.current and not watch.waiting and self._affords(1 + price):
+            watch = self.watches[way]
+            if way == self.current or watch.waiting:
+                continue
+            price = self._watching(way)
+            if self._affords(1 + price):
                 watch.propose()
                 self.spent += price
                 self._turns.remove(way)

@@ -11,9 +11,9 @@ from taskspec.decoding.cost import AcceptanceCurve, TargetCost, best_length
 from taskspec.decoding.records import DraftChoice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Way:
-    """A way to draft that an answer may use.
+    """A way to draft that an answer may use; itself alone is equal to it.
 
     Attributes:
         choice: The draft, at the longest length that it may draft.

@@ -12,6 +12,7 @@ from taskspec.interfaces import Drafter
 
 _LENGTH = 4
 """Tokens of a proposal: what they show, they show of later ones, too."""
+_NO_NOISE = torch.zeros(1, _LENGTH)
 
 
 class Watch:
@@ -60,7 +61,7 @@ class Watch:
     def propose(self) -> None:
         """Draft after the text as it stands."""
         self._catch_up()
-        noise = torch.zeros(1, self.length)
+        noise = _NO_NOISE[:, : self.length]
         proposal = self.drafter.propose([self.row.slot], [self.length], noise)
         self._proposed = proposal.tokens[0, : int(proposal.lengths[0])].tolist()
 

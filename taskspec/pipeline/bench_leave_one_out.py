@@ -27,7 +27,7 @@ from taskspec.registry import Registry
 from taskspec.serving.bundle import Bundle, load_bundle
 from taskspec.serving.correcting import measure_correction
 
-CORRECTED, QUARANTINED = "routed, corrected", "routed, quarantined"
+CORRECTED, QUARANTINED, BOTH = "routed, corrected", "routed, quarantined", "routed, both"
 _TYPICAL = 32
 
 
@@ -124,9 +124,11 @@ def _time(
     """Every prompt in every way, in rotated order; goes on where it was stopped."""
     way = routed(bundle.router, bundle.pool)
     ways: dict[str, Way] = {PLAIN: always(None), ROUTED: way, CORRECTED: way}
+    correction = measure_correction(bundle, _typical(prompts))
+    corrections: dict[str, Correction] = {CORRECTED: correction}
     if bundle.router.known is not None:
         ways[QUARANTINED] = routed(replace(bundle.router, quarantine=True), bundle.pool)
-    corrections: dict[str, Correction] = {CORRECTED: measure_correction(bundle, _typical(prompts))}
+        ways[BOTH], corrections[BOTH] = ways[QUARANTINED], correction
     repeats = recipe.evaluate.repeats
     return time_ways(
         console, journal, bundle.engine, ways, prompts, repeats, corrections=corrections

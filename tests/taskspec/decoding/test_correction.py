@@ -212,7 +212,7 @@ def test_others_promise_no_more_than_the_assigned_draft():
     modest = replace(way("a"), curve=AcceptanceCurve((1.4, 1.5, 1.55, 1.56), (0, 0, 0, 0, 1)))
     pilot = row_of({"a": Model(), "b": Model()}, "a", correction(modest, way("b"))).pilot
     assert pilot is not None
-    own, other = pilot.estimates
+    own, other = pilot.estimates.values()
     assert other.best() == own.best()
 
 

@@ -15,7 +15,7 @@ from taskspec.evaluation.matrix import Timing
 from taskspec.pipeline.bench_leave_one_out import _common
 from taskspec.pipeline.left_out import _run_name
 
-METHODS = ["plain", "routed", "routed, corrected", "routed, quarantined"]
+METHODS = ["plain", "routed", "routed, corrected", "routed, quarantined", "routed, both"]
 
 
 def invoke(*arguments: str, code: int = 0) -> str:

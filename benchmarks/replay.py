@@ -1,0 +1,144 @@
+"""What in-flight correction promises: known answers decoded again without their target.
+
+    taskspec run quickstart
+    python benchmarks/replay.py runs/quickstart
+    taskspec bench leave-one-out quickstart --task math
+    python benchmarks/replay.py runs/quickstart-without-math --answers runs/quickstart-full
+
+The target's greedy answers to a run's validation prompts are known. A bundle routes the prompts,
+its drafts propose and are held against the answers, as routed and with correction, and the cost
+model, with what passes and drafts cost here, says what the steps take over plain decoding. So rules
+for correction are compared on every prompt within a minute and without a clock's noise; prompts'
+passes, routing and what the rules themselves take are left out. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from taskspec.corpus.answers import StoredAnswer
+from taskspec.decoding.correction import Correction
+from taskspec.decoding.prices import Way
+from taskspec.decoding.records import DraftChoice, Request, StepRecord
+from taskspec.decoding.row import Row
+from taskspec.pipeline.answering import load_answers
+from taskspec.pipeline.collect import load_examples
+from taskspec.registry import default_registry
+from taskspec.serving.bundle import Bundle, load_bundle
+from taskspec.serving.correcting import measure_correction
+
+_COLLECT = "stages/01-collect"
+
+
+def replayed(
+    bundle: Bundle,
+    correction: Correction,
+    answer: StoredAnswer,
+    draft: DraftChoice | None,
+    most: int,
+    corrected: bool,
+) -> float:
+    """Cost of an answer's steps, in steps of plain decoding.
+
+    Args:
+        bundle: Holds the drafts.
+        correction: Costs, and the rules.
+        answer: Prompt and answer.
+        draft: As routed.
+        most: Tokens of the answer that count.
+        corrected: Whether the rules apply.
+    """
+    tokens, drafters = answer.answer_ids[:most], bundle.pool.drafters
+    request = Request(answer.id, tuple(answer.prompt_ids), len(tokens), draft=draft)
+    row = Row(replace(request, ignore_eos=True), 0, frozenset(), bundle.target.context_length)
+    row.pilot = correction.pilot(row, drafters) if corrected else None
+    row.emit([tokens[0]])
+    cost = 0.0
+    while row.finish is None:
+        if row.pilot is not None:
+            row.pilot.steer()
+        asked = row.draft_length
+        proposed = _proposed(row, bundle, asked)
+        rest = tokens[len(row.tokens) :]
+        pairs = zip(proposed, rest, strict=False)
+        accepted = next((n for n, (a, b) in enumerate(pairs) if a != b), len(proposed))
+        accepted = min(accepted, len(rest))
+        emitted = row.emit(list(rest[: accepted + 1]))
+        row.record(StepRecord(len(proposed), min(accepted, emitted), emitted))
+        cost += _price(correction, row, len(proposed), asked)
+        if row.choice is not None and row.drafting and row.finish is None:
+            new = torch.tensor([row.tokens[-emitted:]])
+            drafters[row.choice.draft].commit([0], new, torch.tensor([emitted]))
+        if row.pilot is not None:
+            row.pilot.learn()
+    row.stop(drafters)
+    if row.pilot is not None:
+        row.pilot.stop()
+    return cost
+
+
+def _proposed(row: Row, bundle: Bundle, asked: int) -> list[int]:
+    if row.choice is None or not asked:
+        return []
+    if not row.drafting:
+        row.start(bundle.pool.drafters)
+    drafter = bundle.pool.drafters[row.choice.draft]
+    proposal = drafter.propose([0], [asked], torch.zeros(1, asked))
+    found: list[int] = proposal.tokens[0, : int(proposal.lengths[0])].tolist()
+    return found
+
+
+def _price(correction: Correction, row: Row, drafted: int, asked: int) -> float:
+    choice = row.choice
+    if choice is None or not asked:
+        return 1.0
+    way: Way = next(
+        way
+        for way in correction.ways
+        if (way.choice.draft, way.choice.adapter) == (choice.draft, choice.adapter)
+    )
+    return correction.prices.step(way, drafted, min(drafted + 1, asked))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--answers", type=Path, help="the run whose answers to take; RUN itself")
+    parser.add_argument("--tokens", type=int, default=48, help="tokens of an answer that count")
+    asked = parser.parse_args()
+    bundle = load_bundle(asked.run / "bundle", default_registry())
+    folder = (asked.answers or asked.run) / _COLLECT
+    stored = load_answers(folder, signal=False)
+    held = [each for each in load_examples(folder) if each.split == "validation"]
+    typical = Request("typical", tuple(stored[held[0].id].prompt_ids), 32, ignore_eos=True)
+    correction = measure_correction(bundle, typical)
+    costs: dict[str, list[Sequence[float]]] = defaultdict(list)
+    for each in held:
+        answer = stored[each.id]
+        if len(answer.answer_ids) < 2:
+            continue
+        found = bundle.router.route(each.prompt_text).assignment
+        draft = bundle.pool.choice(found.draft, found.draft_length)
+        steps = [
+            replayed(bundle, correction, answer, draft, asked.tokens, corrected)
+            for corrected in (False, True)
+        ]
+        costs[each.task or "all"].append((len(answer.answer_ids[: asked.tokens]) - 1, *steps))
+    print("| task | prompts | as routed | corrected |\n|---|---|---|---|")
+    for task, own in [*costs.items(), ("all", [row for rows in costs.values() for row in rows])]:
+        plain, routed, corrected = (sum(column) for column in zip(*own, strict=True))
+        print(f"| {task} | {len(own)} | {plain / routed:.2f}x | {plain / corrected:.2f}x |")
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
