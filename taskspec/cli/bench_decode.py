@@ -75,6 +75,7 @@ def decode(
 
     from taskspec.cli.other_engines import other_engines
     from taskspec.errors import TaskSpecError
+    from taskspec.evaluation.bench_batches import TURNS
     from taskspec.evaluation.bench_decode import BenchPlan, bench_decode
     from taskspec.files import check_output
     from taskspec.pipeline.progress import progress
@@ -98,7 +99,7 @@ def decode(
         )
         draft = None if assistant is None else (assistant, ASSISTED_LENGTH)
         plan = BenchPlan(tokens, repeats, sizes, others, draft, correct)
-        total = len(prompts) * repeats + 2 * len(sizes) * repeats
+        total = (len(prompts) + 2 * TURNS * len(sizes)) * repeats
         with progress(console, "answering", total) as advance:
             found = bench_decode(loaded, prompts, plan, lambda: advance(1))
     if out is not None:

@@ -13,6 +13,9 @@ from taskspec.evaluation.metrics import block_efficiency
 from taskspec.serving.bundle import Bundle
 from taskspec.serving.calibration import measure_pace
 
+TURNS = 3
+"""Times that each way answers all prompts in a round: of a whole pass through them there is one
+time alone, which any other work on the machine moves."""
 _CALIBRATION_TOKENS = 32
 
 
@@ -22,11 +25,11 @@ class BatchSpeed:
 
     Attributes:
         rows: Prompts decoded together.
-        plain: Tokens per second of plain decoding, prompts included; medians over repeats.
+        plain: Tokens per second of plain decoding, prompts included; medians over turns.
         routed: The same of routed decoding, each row with its task's draft.
         plain_ratio: `plain` over plain decoding one prompt at a time.
         routed_ratio: `routed` over `plain`.
-        routed_range: Least and most of that ratio in one repeat.
+        routed_range: Least and most of that ratio in one turn.
         block_efficiency: tau of the routed rows.
         differing: Routed answers that differ from those of plain decoding, one at a time.
     """
@@ -58,7 +61,7 @@ def bench_batches(
         requests: The prompts, decoded plainly.
         route: Gives them the drafts that they are routed to, which is timed, too.
         sizes: Batch sizes.
-        repeats: Times that each way answers all prompts.
+        repeats: Rounds.
         alone: Tokens per second of plain decoding, one prompt at a time.
         answers: What that wrote, by request.
         on_done: Told after each pass through the prompts.
@@ -85,9 +88,9 @@ def _bench(
     plain: list[float] = []
     routed: list[float] = []
     wrote: list[Generation] = []
-    for repeat in range(repeats):
-        turns = [(lambda: requests, plain), (route, routed)]
-        for asked, speeds in turns if repeat % 2 == 0 else turns[::-1]:
+    for turn in range(TURNS * repeats):
+        ways = [(lambda: requests, plain), (route, routed)]
+        for asked, speeds in ways if turn % 2 == 0 else ways[::-1]:
             done, speed = _answer(bundle, asked, rows, pace)
             speeds.append(speed)
             wrote = done if speeds is routed else wrote
