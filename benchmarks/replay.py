@@ -42,6 +42,7 @@ def replayed(
     answer: StoredAnswer,
     draft: DraftChoice | None,
     most: int,
+    seed: int,
     corrected: bool,
 ) -> float:
     """Cost of an answer's steps, in steps of plain decoding.
@@ -52,10 +53,11 @@ def replayed(
         answer: Prompt and answer.
         draft: As routed.
         most: Tokens of the answer that count.
+        seed: Of the request, from which the hedge draws.
         corrected: Whether the rules apply.
     """
     tokens, drafters = answer.answer_ids[:most], bundle.pool.drafters
-    request = Request(answer.id, tuple(answer.prompt_ids), len(tokens), draft=draft)
+    request = Request(answer.id, tuple(answer.prompt_ids), len(tokens), seed=seed, draft=draft)
     row = Row(replace(request, ignore_eos=True), 0, frozenset(), bundle.target.context_length)
     row.pilot = correction.pilot(row, drafters) if corrected else None
     row.emit([tokens[0]])
@@ -122,14 +124,14 @@ def main() -> None:
     typical = Request("typical", tuple(stored[held[0].id].prompt_ids), 32, ignore_eos=True)
     correction = measure_correction(bundle, typical)
     costs: dict[str, list[Sequence[float]]] = defaultdict(list)
-    for each in held:
+    for seed, each in enumerate(held):
         answer = stored[each.id]
         if len(answer.answer_ids) < 2:
             continue
         found = bundle.router.route(each.prompt_text).assignment
         draft = bundle.pool.choice(found.draft, found.draft_length)
         steps = [
-            replayed(bundle, correction, answer, draft, asked.tokens, corrected)
+            replayed(bundle, correction, answer, draft, asked.tokens, seed, corrected)
             for corrected in (False, True)
         ]
         costs[each.task or "all"].append((len(answer.answer_ids[: asked.tokens]) - 1, *steps))

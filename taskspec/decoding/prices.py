@@ -76,8 +76,12 @@ class Prices:
 
     @cached_property
     def _rising(self) -> tuple[float, ...]:
-        """Cost of a pass over 1, 2, ... tokens, nowhere falling."""
-        return tuple(most / self.passes.seconds[0] for most in accumulate(self.passes.seconds, max))
+        """Cost of a pass over 1, 2, ... tokens, nowhere falling: noise goes half to either side."""
+        seconds = self.passes.seconds
+        above = accumulate(seconds, max)
+        below = list(accumulate(reversed(seconds), min))[::-1]
+        level = [(high + low) / 2 for high, low in zip(above, below, strict=True)]
+        return tuple(each / level[0] for each in level)
 
 
 @lru_cache(maxsize=256)

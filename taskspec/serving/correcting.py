@@ -10,7 +10,7 @@ from taskspec.recipe.schema import CorrectionConfig
 from taskspec.serving.bundle import Bundle
 from taskspec.serving.calibration import measure_overhead
 
-_REPEATS = 9
+_REPEATS = 20
 
 
 def correction_config(bundle: Bundle) -> CorrectionConfig:

@@ -55,3 +55,9 @@ def test_a_draft_that_promises_little_is_tried_before_it_rests() -> None:
 def test_a_pass_longer_than_any_timed_costs_as_much_a_token_as_the_longest() -> None:
     prices = Prices(PASSES, 0.0, rows=2)
     assert prices.step(way("a", 0.0), 4, 4) == pytest.approx(1.2 * 10 / 5 / 1.05)
+
+
+def test_noise_in_what_passes_take_never_makes_longer_ones_cheaper() -> None:
+    prices, draft = Prices(TargetCost((1.0, 1.4, 1.2, 1.6)), 0.0), way("a", 0.0)
+    costs = [prices.step(draft, drafted, drafted) for drafted in range(4)]
+    assert costs == pytest.approx([1.0, 1.3, 1.3, 1.6])
