@@ -3,13 +3,14 @@
     taskspec run quickstart
     python benchmarks/replay.py runs/quickstart
     taskspec bench leave-one-out quickstart --task math
-    python benchmarks/replay.py runs/quickstart-without-math --answers runs/quickstart-full
+    python benchmarks/replay.py runs/quickstart-without-math --answers runs/quickstart
 
 The target's greedy answers to a run's validation prompts are known. A bundle routes the prompts,
 its drafts propose and are held against the answers, as routed and with correction, and the cost
-model, with what passes and drafts cost here, says what the steps take over plain decoding. So rules
-for correction are compared on every prompt within a minute and without a clock's noise; prompts'
-passes, routing and what the rules themselves take are left out. Prints Markdown.
+model, with what passes and drafts cost here, says what the steps take over plain decoding; what
+drafts that watch or take over read and propose is in it. So rules for correction are compared on
+every prompt without timing an answer. Prompts' passes, routing and the rules' own time are left
+out. Costs are measured at the start and differ from call to call. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -80,9 +81,10 @@ def replayed(
         if row.pilot is not None:
             row.pilot.learn()
     row.stop(drafters)
-    if row.pilot is not None:
-        row.pilot.stop()
-    return cost
+    if row.pilot is None:
+        return cost
+    row.pilot.stop()
+    return row.pilot.spent
 
 
 def _proposed(row: Row, bundle: Bundle, asked: int) -> list[int]:
@@ -116,9 +118,11 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--answers", type=Path, help="the run whose answers to take; RUN itself")
     parser.add_argument("--tokens", type=int, default=48, help="tokens of an answer that count")
-    asked = parser.parse_args()
-    bundle = load_bundle(asked.run / "bundle", default_registry())
-    folder = (asked.answers or asked.run) / _COLLECT
+    options = parser.parse_args()
+    bundle = load_bundle(options.run / "bundle", default_registry())
+    if any(drafter.hidden_layers for drafter in bundle.pool.drafters.values()):
+        raise SystemExit("drafts that read the target's states cannot draft without it")
+    folder = (options.answers or options.run) / _COLLECT
     stored = load_answers(folder, signal=False)
     held = [each for each in load_examples(folder) if each.split == "validation"]
     typical = Request("typical", tuple(stored[held[0].id].prompt_ids), 32, ignore_eos=True)
@@ -131,10 +135,10 @@ def main() -> None:
         found = bundle.router.route(each.prompt_text).assignment
         draft = bundle.pool.choice(found.draft, found.draft_length)
         steps = [
-            replayed(bundle, correction, answer, draft, asked.tokens, seed, corrected)
+            replayed(bundle, correction, answer, draft, options.tokens, seed, corrected)
             for corrected in (False, True)
         ]
-        costs[each.task or "all"].append((len(answer.answer_ids[: asked.tokens]) - 1, *steps))
+        costs[each.task or "all"].append((len(answer.answer_ids[: options.tokens]) - 1, *steps))
     print("| task | prompts | as routed | corrected |\n|---|---|---|---|")
     for task, own in [*costs.items(), ("all", [row for rows in costs.values() for row in rows])]:
         plain, routed, corrected = (sum(column) for column in zip(*own, strict=True))

@@ -27,7 +27,9 @@ def decode(
     ] = "package:prompts/quickstart.jsonl",
     count: Annotated[int, typer.Option(help="Prompts, spread over the tasks.", min=1)] = 40,
     tokens: Annotated[int, typer.Option(help="Tokens of every answer.", min=2)] = 128,
-    repeats: Annotated[int, typer.Option(help="Rounds; medians count.", min=1)] = 3,
+    repeats: Annotated[
+        int, typer.Option(help="Rounds; medians count. Batches take three turns in each.", min=1)
+    ] = 3,
     batches: Annotated[
         str, typer.Option(help="Numbers of prompts to answer together, too, by commas.")
     ] = "",

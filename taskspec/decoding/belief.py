@@ -40,8 +40,6 @@ class Belief:
     is learnt beside that, so that a draft which is silent where it knows nothing is not taken to
     be wrong.
 
-    Between passes that read all weights, caches are cold and every operation counts: this does few.
-
     Args:
         promise: What was measured before, or expected.
         longest: The longest draft length K, at most as many as the promise knows.

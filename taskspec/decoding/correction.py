@@ -236,8 +236,8 @@ class Pilot:
     def _watch(self) -> None:
         """Score drafts that copy on the text; one of them proposes again, if that is affordable.
 
-        They do so where the assignment's promise is not kept, and take turns at every other step:
-        what they bring shows as well as if all of them took a part of every step.
+        They do so where the assignment's promise is not kept, and take turns at every other step,
+        so that watching stays a small part of a step.
         """
         for way, watch in self.watches.items():
             outcome = None if way == self.current else watch.outcome()

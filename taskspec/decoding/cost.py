@@ -59,7 +59,10 @@ class AcceptanceCurve:
         )
 
     def within(self, other: AcceptanceCurve) -> AcceptanceCurve:
-        """This curve where no place adds more to tau than it does in another."""
+        """This curve where no place adds more to tau than it does in another.
+
+        Places that the other does not know add no more than the last one that it knows.
+        """
         own, most = ((1.0, *each.block_efficiency) for each in (self, other))
         added = [b - a for a, b in pairwise(own)]
         bounds = [b - a for a, b in pairwise(most)]

@@ -13,7 +13,7 @@ from taskspec.decoding.records import DraftChoice
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """A way to draft that an answer may use; itself alone is equal to it.
+    """A way to draft that an answer may use, equal only to itself.
 
     Attributes:
         choice: The draft, at the longest length that it may draft.
@@ -62,31 +62,41 @@ class Prices:
 
     def _draft(self, way: Way) -> float:
         # A draft's own passes widen with its rows as the target's do.
-        relative = way.seconds / self.passes.seconds[0] * self._ratio(self.rows)
-        return relative / (self._ratio(self.rows) + self.overhead)
+        return way.seconds / self._rising[0] * self._ratio(self.rows) / self._plain
 
     def _target(self, tokens: int) -> float:
-        step = self._ratio(tokens * self.rows) + self.overhead
-        return step / (self._ratio(self.rows) + self.overhead)
+        return (self._ratio(tokens * self.rows) + self._overhead) / self._plain
+
+    @property
+    def _plain(self) -> float:
+        """A step of plain decoding, in passes over one token."""
+        return self._ratio(self.rows) + self._overhead
+
+    @cached_property
+    def _overhead(self) -> float:
+        return self.overhead * self.passes.seconds[0] / self._rising[0]
 
     def _ratio(self, tokens: int) -> float:
         """Cost of a pass over so many tokens, nowhere falling."""
         rising = self._rising
-        return rising[min(tokens, len(rising)) - 1] * max(1.0, tokens / len(rising))
+        most = len(rising)
+        return rising[min(tokens, most) - 1] / rising[0] * max(1.0, tokens / most)
 
     @cached_property
     def _rising(self) -> tuple[float, ...]:
-        """Cost of a pass over 1, 2, ... tokens, nowhere falling: noise goes half to either side."""
+        """Seconds of passes over 1, 2, ... tokens, nowhere falling.
+
+        A longer pass that was timed faster than a shorter one is noise in either of them.
+        """
         seconds = self.passes.seconds
         above = accumulate(seconds, max)
         below = list(accumulate(reversed(seconds), min))[::-1]
-        level = [(high + low) / 2 for high, low in zip(above, below, strict=True)]
-        return tuple(each / level[0] for each in level)
+        return tuple((high + low) / 2 for high, low in zip(above, below, strict=True))
 
 
 @lru_cache(maxsize=256)
 def step_costs(prices: Prices, way: Way) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Costs of steps that drafted 0 to K tokens: fewer than asked for, and all that were."""
+    """Costs of steps that drafted 0 to K tokens: fewer than asked for, and exactly as many."""
     lengths = range(way.longest + 1)
     return (
         tuple(prices.step(way, drafted, drafted + 1) for drafted in lengths),
@@ -110,7 +120,7 @@ class Estimate:
     """
 
     def __init__(self, way: Way, promise: AcceptanceCurve, prices: Prices) -> None:
-        self._longest, self._costs = way.longest, step_costs(prices, way)
+        self._costs = step_costs(prices, way)
         self._belief = Belief(promise, way.longest)
         self._best: tuple[int, float] | None = None
         self._passed = 0
@@ -118,8 +128,8 @@ class Estimate:
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
         """Take in a step that was asked for `asked` tokens, and that nothing cut."""
-        self.seen, self._best = self.seen or asked > 0, None
-        self._belief.learn(min(asked, self._longest), drafted, accepted)
+        self.seen, self._best = True, None
+        self._belief.learn(asked, drafted, accepted)
 
     def pass_by(self, tokens: int) -> None:
         """So many tokens were emitted: the more, the less what was seen says of what comes."""

@@ -14,8 +14,8 @@ from taskspec.serving.bundle import Bundle
 from taskspec.serving.calibration import measure_pace
 
 TURNS = 3
-"""Times that each way answers all prompts in a round: of a whole pass through them there is one
-time alone, which any other work on the machine moves."""
+"""Times that each way answers all prompts in a round: that gives a single time, which any other
+work on the machine moves."""
 _CALIBRATION_TOKENS = 32
 
 

@@ -71,7 +71,7 @@ def bench_leave_one_out(
         return compare_beside(timings, prompts, methods, ROUTED, resamples, notes, environment)
 
     made = [[run.task, run.results] for run in runs]
-    return kept(folder, [environment, made], measure)
+    return kept(folder, [environment, made, [CORRECTED, QUARANTINED, BOTH]], measure)
 
 
 def _prompts(run: LeftOut, bundle: Bundle, recipe: Recipe) -> list[HeldOut]:

@@ -11,6 +11,7 @@ from taskspec.serving.bundle import Bundle
 from taskspec.serving.calibration import measure_overhead
 
 _REPEATS = 20
+"""Fewer would let noise choose draft lengths."""
 
 
 def correction_config(bundle: Bundle) -> CorrectionConfig:

@@ -116,6 +116,6 @@ def test_fewer_steps_draft_more_tokens_and_in_fewer_still_they_stand(
         drafted = max(0, asked - fewer)
         belief.learn(asked, drafted, max(0, drafted - refused))
     found = belief.expected()
-    for shares in found:
-        assert all(1 + 1e-9 >= a >= b - 1e-9 >= -1e-9 for a, b in pairwise((1.0, *shares)))
+    for falling in found:
+        assert all(1 + 1e-9 >= a >= b - 1e-9 >= -1e-9 for a, b in pairwise((1.0, *falling)))
     assert all(stand <= drafts + 1e-9 for drafts, stand in zip(*found, strict=True))

@@ -58,6 +58,11 @@ def test_a_pass_longer_than_any_timed_costs_as_much_a_token_as_the_longest() -> 
 
 
 def test_noise_in_what_passes_take_never_makes_longer_ones_cheaper() -> None:
-    prices, draft = Prices(TargetCost((1.0, 1.4, 1.2, 1.6)), 0.0), way("a", 0.0)
-    costs = [prices.step(draft, drafted, drafted) for drafted in range(4)]
+    draft = way("a", 0.1)
+    prices = Prices(TargetCost((1.0, 1.4, 1.2, 1.6)), 0.0)
+    costs = [prices.step(draft, drafted, 0) for drafted in range(4)]
     assert costs == pytest.approx([1.0, 1.3, 1.3, 1.6])
+    # The first pass, too: a step of plain decoding is then taken to be 1.1 and an overhead of 0.12.
+    noisy = Prices(TargetCost((1.2, 1.0, 1.5)), 0.1)
+    assert noisy.step(draft, 0, 0) == pytest.approx(1)
+    assert noisy.step(draft, 2, 2) == pytest.approx((1.5 + 0.12 + 0.2) / 1.22)
