@@ -18,14 +18,12 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.decoding.correction import Correction
-from taskspec.decoding.prices import Way
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
 from taskspec.decoding.row import Row
 from taskspec.pipeline.answering import load_answers
@@ -59,7 +57,7 @@ def replayed(
     """
     tokens, drafters = answer.answer_ids[:most], bundle.pool.drafters
     request = Request(answer.id, tuple(answer.prompt_ids), len(tokens), seed=seed, draft=draft)
-    row = Row(replace(request, ignore_eos=True), 0, frozenset(), bundle.target.context_length)
+    row = Row(request, 0, frozenset(), bundle.target.context_length)
     row.pilot = correction.pilot(row, drafters) if corrected else None
     row.emit([tokens[0]])
     cost = 0.0
@@ -70,8 +68,8 @@ def replayed(
         proposed = _proposed(row, bundle, asked)
         rest = tokens[len(row.tokens) :]
         pairs = zip(proposed, rest, strict=False)
-        accepted = next((n for n, (a, b) in enumerate(pairs) if a != b), len(proposed))
-        accepted = min(accepted, len(rest))
+        longest = min(len(proposed), len(rest))
+        accepted = next((n for n, (a, b) in enumerate(pairs) if a != b), longest)
         emitted = row.emit(list(rest[: accepted + 1]))
         row.record(StepRecord(len(proposed), min(accepted, emitted), emitted))
         cost += _price(correction, row, len(proposed), asked)
@@ -102,12 +100,13 @@ def _price(correction: Correction, row: Row, drafted: int, asked: int) -> float:
     choice = row.choice
     if choice is None or not asked:
         return 1.0
-    way: Way = next(
-        way
-        for way in correction.ways
-        if (way.choice.draft, way.choice.adapter) == (choice.draft, choice.adapter)
-    )
-    return correction.prices.step(way, drafted, min(drafted + 1, asked))
+    ways = {(way.choice.draft, way.choice.adapter): way for way in correction.ways}
+    own = ways.get((choice.draft, choice.adapter))
+    if own is None:
+        raise SystemExit(
+            f"the bundle does not say what {choice.draft} brings; run the recipe again"
+        )
+    return correction.prices.step(own, drafted, min(drafted + 1, asked))
 
 
 def main() -> None:

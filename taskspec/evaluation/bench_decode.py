@@ -103,7 +103,7 @@ class BenchPlan:
 
     Attributes:
         tokens: Tokens of each answer, whatever ends come.
-        repeats: Times each way answers each prompt, and a third of a batch's; medians count.
+        repeats: Rounds: in each, every way answers every prompt once, and batches `bench_batches.TURNS` times.
         batches: Numbers of prompts to answer together, after one at a time.
         others: Other engines, by the name of the method.
         assistant: One of the bundle's drafts and how far it drafts, to set our own engine beside
