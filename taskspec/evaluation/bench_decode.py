@@ -103,7 +103,8 @@ class BenchPlan:
 
     Attributes:
         tokens: Tokens of each answer, whatever ends come.
-        repeats: Rounds: in each, every way answers every prompt once, and batches `bench_batches.TURNS` times.
+        repeats: Rounds: every way answers each prompt once in each, and batches `TURNS` times;
+            medians count.
         batches: Numbers of prompts to answer together, after one at a time.
         others: Other engines, by the name of the method.
         assistant: One of the bundle's drafts and how far it drafts, to set our own engine beside
