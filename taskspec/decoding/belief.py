@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from taskspec.decoding.cost import AcceptanceCurve
+from taskspec.decoding.reach import Reach
 
 _PRIOR = {
     -6.0: 0.05,
@@ -46,12 +47,9 @@ class Belief:
     """
 
     def __init__(self, promise: AcceptanceCurve, longest: int) -> None:
-        drafted = [promise.mean_drafted(k) for k in range(longest + 1)]
-        self._promised = tuple(b - a for a, b in pairwise(drafted))
-        self._worlds = _worlds(promise.block_efficiency[:longest], self._promised)
+        self._reach = Reach(promise, longest, _DRAFTED_WEIGHT)
+        self._worlds = _worlds(promise.block_efficiency[:longest], self._reach.promised)
         self._trust = list(_LOG_PRIOR)
-        self._drafted = [_DRAFTED_WEIGHT * share for share in self._promised]
-        self._asked = [_DRAFTED_WEIGHT] * longest
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
         """Take in a step that nothing cut.
@@ -66,9 +64,7 @@ class Belief:
         trusts = [trust + world.evidence[place] for trust, world in pairs]
         least = max(trusts) - _DOUBT
         self._trust = [max(trust, least) for trust in trusts]
-        for each in range(asked):
-            self._asked[each] += 1
-            self._drafted[each] += each < drafted
+        self._reach.learn(asked, drafted)
 
     def fade(self, share: float) -> None:
         """Let what was seen weigh for a share of what it did."""
@@ -76,10 +72,7 @@ class Belief:
             prior + share * (trust - prior)
             for trust, prior in zip(self._trust, _LOG_PRIOR, strict=True)
         ]
-        pairs = zip(self._drafted, self._promised, strict=True)
-        first = _DRAFTED_WEIGHT * (1 - share)
-        self._drafted = [first * promised + share * seen for seen, promised in pairs]
-        self._asked = [first + share * asked for asked in self._asked]
+        self._reach.fade(share)
 
     def expected(self) -> tuple[list[float], list[float]]:
         """What steps that are asked for K tokens draft and bring.
@@ -89,16 +82,14 @@ class Belief:
             stand.
         """
         most = max(self._trust)
-        standing, whole = [0.0] * len(self._promised), 0.0
+        standing, whole = [0.0] * len(self._reach.promised), 0.0
         for trust, world in zip(self._trust, self._worlds, strict=True):
             share = math.exp(trust - most)
             if share > _NEGLIGIBLE:
                 whole += share
                 pairs = zip(standing, world.standing, strict=True)
                 standing = [stand + share * own for stand, own in pairs]
-        drafted = (seen / asked for seen, asked in zip(self._drafted, self._asked, strict=True))
-        # Later places are asked for less often: their share may seem larger than an earlier one.
-        reach = list(accumulate(drafted, min))
+        reach = self._reach.shares()
         return reach, [own * stand / whole for own, stand in zip(reach, standing, strict=True)]
 
 

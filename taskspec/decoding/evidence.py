@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 
 from taskspec.decoding.cost import AcceptanceCurve
+from taskspec.decoding.reach import Reach
 
 
 class Evidence:
@@ -17,12 +18,10 @@ class Evidence:
     """
 
     def __init__(self, promise: AcceptanceCurve, longest: int, weight: float) -> None:
-        stood = (1.0, *promise.block_efficiency[:longest])
-        drafted = [promise.mean_drafted(k) for k in range(longest + 1)]
-        self._tried = [weight] * longest
-        self._stood = [weight * (b - a) for a, b in pairwise(stood)]
-        self._drafted = [weight * (b - a) for a, b in pairwise(drafted)]
-        self._promised = list(zip(self._tried, self._stood, self._drafted, strict=True))
+        self._reach = Reach(promise, longest, weight)
+        tau = (1.0, *promise.block_efficiency[:longest])
+        self._promised = [weight * (b - a) for a, b in pairwise(tau)]
+        self._stood = list(self._promised)
         self._curve: AcceptanceCurve | None = None
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
@@ -34,28 +33,25 @@ class Evidence:
             accepted: How many of them stood.
         """
         self._curve = None
-        for place in range(min(asked, len(self._tried))):
-            self._tried[place] += 1
-            self._stood[place] += accepted > place
-            self._drafted[place] += drafted > place
+        self._reach.learn(asked, drafted)
+        for place in range(min(accepted, len(self._stood))):
+            self._stood[place] += 1
 
     def fade(self, share: float) -> None:
         """Let what was seen count for a share of what it did."""
         self._curve = None
-        for place, (own, stood, drafted) in enumerate(self._promised):
-            self._tried[place] += (1 - share) * (own - self._tried[place])
-            self._stood[place] += (1 - share) * (stood - self._stood[place])
-            self._drafted[place] += (1 - share) * (drafted - self._drafted[place])
+        self._reach.fade(share)
+        pairs = zip(self._stood, self._promised, strict=True)
+        self._stood = [promised + share * (stood - promised) for stood, promised in pairs]
 
     @property
     def curve(self) -> AcceptanceCurve:
         """What to expect now."""
         if self._curve is None:
-            stood = [own / tried for own, tried in zip(self._stood, self._tried, strict=True)]
-            drafted = (own / tried for own, tried in zip(self._drafted, self._tried, strict=True))
-            # Later places are tried less often: their share may seem larger than an earlier one.
-            reach = [1.0, *accumulate(drafted, min), 0.0]
+            pairs = zip(self._stood, self._reach.asked, strict=True)
+            reach = [1.0, *self._reach.shares(), 0.0]
             self._curve = AcceptanceCurve(
-                tuple(accumulate(stood, initial=1.0))[1:], tuple(a - b for a, b in pairwise(reach))
+                tuple(accumulate((own / asked for own, asked in pairs), initial=1.0))[1:],
+                tuple(a - b for a, b in pairwise(reach)),
             )
         return self._curve
