@@ -168,20 +168,23 @@ def measure_target(
     """
     most_tokens = min(most_tokens, context - len(prompt))
     tokens = torch.tensor([list(prompt)], device=model.device)
-    model.forward([0], tokens)
-    length = model.length(0)
     widths = _widths(most_tokens)
     times: dict[int, list[float]] = {width: [] for width in widths}
-    with torch.inference_mode():
-        for repeat in range(repeats + 1):
-            for width in widths:
-                step = tokens[:, -1:].expand(1, width)
-                started = _now(model.device)
-                model.head(model.forward([0], step))
-                if repeat:
-                    times[width].append(_now(model.device) - started)
-                model.rollback(0, length)
-    model.rollback(0, 0)
+    try:
+        model.forward([0], tokens)
+        length = model.length(0)
+        with torch.inference_mode():
+            for repeat in range(repeats + 1):
+                for width in widths:
+                    step = tokens[:, -1:].expand(1, width)
+                    started = _now(model.device)
+                    model.head(model.forward([0], step))
+                    if repeat:
+                        times[width].append(_now(model.device) - started)
+                    model.rollback(0, length)
+    finally:
+        # Whatever breaks it, the next request in this row begins with nothing.
+        model.rollback(0, 0)
     known = [statistics.median(times[width]) for width in widths]
     between = np.interp(range(1, most_tokens + 1), widths, known)
     return TargetCost(tuple(float(seconds) for seconds in between))
@@ -217,21 +220,23 @@ def measure_draft(
     if drafter.hidden_layers:
         width = target.hidden_size * len(drafter.hidden_layers)
         hidden = torch.zeros(len(prompt) - 1, width, dtype=target.dtype, device=target.device)
-    drafter.start(row, prompt, sampling, hidden, choice.adapter)
     times = []
     emitted = torch.tensor([[prompt[-1]]])
     shape = repeats + 1, k
     seeded = torch.Generator().manual_seed(0)
     noise = torch.zeros(shape) if sampling.greedy else torch.rand(shape, generator=seeded)
-    for repeat in range(repeats + 1):
-        started = _now(target.device)
-        proposal = drafter.propose([row], [k], noise[repeat : repeat + 1])
-        seconds = _now(target.device) - started
-        if repeat:
-            times.append(seconds / min(k, int(proposal.lengths[0]) + 1))
-        step_hidden = None if hidden is None else hidden[:1].expand(1, 1, -1)
-        drafter.commit([row], emitted, torch.tensor([1]), step_hidden)
-    drafter.stop(row)
+    try:
+        drafter.start(row, prompt, sampling, hidden, choice.adapter)
+        for repeat in range(repeats + 1):
+            started = _now(target.device)
+            proposal = drafter.propose([row], [k], noise[repeat : repeat + 1])
+            seconds = _now(target.device) - started
+            if repeat:
+                times.append(seconds / min(k, int(proposal.lengths[0]) + 1))
+            step_hidden = None if hidden is None else hidden[:1].expand(1, 1, -1)
+            drafter.commit([row], emitted, torch.tensor([1]), step_hidden)
+    finally:
+        drafter.stop(row)
     return statistics.median(times)
 
 

@@ -138,6 +138,8 @@ class Engine:
                 self._release(row)
 
     def _new_row(self, request: Request, slot: int, correction: Correction | None) -> Row:
+        # Whoever ran the model last, as to measure it, may have been stopped in the middle.
+        self.model.rollback(slot, 0)
         row = Row(request, slot, self.target.eos_token_ids, self.target.context_length)
         if correction is not None:
             row.pilot = correction.pilot(row, self.drafters)

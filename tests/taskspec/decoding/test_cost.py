@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from taskspec_drafters.prompt_lookup import PromptLookup
+from taskspec_verifiers.greedy import Greedy
 
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.cost import (
@@ -20,7 +21,8 @@ from taskspec.decoding.cost import (
     measure_draft,
     measure_target,
 )
-from taskspec.decoding.records import DraftChoice, StepRecord
+from taskspec.decoding.engine import Engine
+from taskspec.decoding.records import DraftChoice, Request, StepRecord
 from taskspec.interfaces import Sampling
 
 COST = TargetCost(seconds=(0.10, 0.11, 0.13, 0.16))
@@ -147,3 +149,36 @@ def test_means_are_over_steps_that_end_early_too(counts: list[int], k: int) -> N
     attempts = sum(min(each + 1, k) for each in steps) / total
     assert curve.mean_drafted(k) == pytest.approx(drafted)
     assert curve.mean_attempts(k) == pytest.approx(attempts)
+
+
+@pytest.mark.parametrize("passes", [1, 4])
+def test_what_breaks_a_measurement_leaves_nothing_for_answers(llama, monkeypatch, passes) -> None:
+    engine = Engine(llama, Greedy(), prefixes=[(5, 6, 7)])
+    asked = [Request("a", (5, 6, 7, 8), 6)]
+    plain = Engine(llama, Greedy()).generate(asked)[0].tokens
+    head, calls = engine.model.head, itertools.count(1)
+
+    def interrupted(hidden):
+        if next(calls) == passes:
+            raise KeyboardInterrupt
+        return head(hidden)
+
+    monkeypatch.setattr(engine.model, "head", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure_target(engine.model, range(9, 15), 4, llama.context_length)
+    monkeypatch.setattr(engine.model, "head", head)
+    assert engine.model.length(0) == 0
+    # Nor what anyone else left in a row.
+    engine.model.forward([0], torch.tensor([[9, 9]]))
+    assert engine.generate(asked)[0].tokens == plain
+
+
+def test_what_breaks_a_draft_s_measurement_stops_its_row(llama) -> None:
+    class Breaking(PromptLookup):
+        def propose(self, rows, k, noise):
+            raise KeyboardInterrupt
+
+    drafter = Breaking()
+    with pytest.raises(KeyboardInterrupt):
+        measure_draft(drafter, DraftChoice("d", 3), llama, (1, 2, 1, 2))
+    assert not drafter._rows
