@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 import jinja2
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from taskspec.errors import ModelError
@@ -92,6 +94,20 @@ class LanguageModel:
         dtype: torch.dtype = untyped.dtype
         return dtype
 
+    def digest(self) -> str:
+        """SHA-256 of the weights as they are in memory, and of vocabulary and chat template.
+
+        Wherever a model lies and however its files are cut, the same one gives the same digest.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy())
+        words = sorted(self.tokenizer.get_vocab().items())
+        digest.update(json.dumps([words, self.tokenizer.chat_template]).encode())
+        return digest.hexdigest()
+
     def in_float32(self) -> LanguageModel:
         """The same weights, with which one computes in float32; itself where they are such."""
         if self.dtype == torch.float32:
@@ -152,6 +168,11 @@ _OF_A_MODEL = {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"}
 """Endings of what a model is loaded from: weights, configuration, tokenizer, template."""
 
 
+def tells_weights(fingerprint: str) -> bool:
+    """Whether equal fingerprints mean equal weights: a hub id's may change behind its name."""
+    return not fingerprint.startswith("hub:") or "@" in fingerprint
+
+
 def model_fingerprint(source: str) -> str:
     """Identity of a model's weights without loading them.
 
@@ -201,7 +222,7 @@ def load_language_model(source: str, dtype: str = "float32", device: str = "auto
     """
     if dtype not in _DTYPES:
         raise ModelError(f"dtype must be one of {', '.join(_DTYPES)}, not '{dtype}'")
-    where = _device(device)
+    where = find_device(device)
     with quiet_transformers():
         return _load(source, _DTYPES[dtype], where)
 
@@ -216,12 +237,20 @@ def _load(source: str, dtype: torch.dtype, device: torch.device) -> LanguageMode
         raise ModelError(_not_found(source, error)) from None
     _refuse_unsuitable(source, config)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, attn_implementation="sdpa"
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{source} cannot be loaded as a causal language model: {error}") from None
+    model, found = loaded
+    if found["missing_keys"]:
+        # transformers would draw them at random, without a word.
+        missing = sorted(found["missing_keys"])
+        raise ModelError(
+            f"the files of {source} lack {len(missing)} of its weights, among them {missing[0]}; "
+            "give a whole causal language model"
+        )
     if getattr(model, "_is_stateful", False):
         raise ModelError(_cannot_roll_back(source, f"{type(model).__name__} keeps a state"))
     model = model.to(device).eval().requires_grad_(False)
@@ -255,7 +284,15 @@ def model_place(source: str) -> Path | str:
     return ensure_fetched(source) if source in CATALOG else source
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """A device of this machine.
+
+    Args:
+        name: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ModelError: When there is none of that name here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -23,7 +23,7 @@ class Bundle(Stage):
     """Copies the assigned drafts, the router and its encoder, and names the target.
 
     The target's weights are not copied: the bundle names where they come from and their
-    fingerprint, and refuses others.
+    digest, and refuses others.
     """
 
     name = "bundle"
@@ -38,6 +38,7 @@ class Bundle(Stage):
             "decode": plain(recipe.decode),
             "threshold": recipe.route.fixed_threshold,
             "prefixes": "kept",
+            "digest": "kept",
             **({"quarantine": True} if recipe.route.quarantine else {}),
         }
 
@@ -76,6 +77,7 @@ class Bundle(Stage):
                 fallback=assigned.fallback,
                 spares=spares,
                 prefixes=known_prefixes(context),
+                target_digest=context.target.digest(),
             ),
         )
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -16,14 +16,20 @@ from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.prefixes import Prefixes
 from taskspec.decoding.records import Generation, Request
-from taskspec.errors import ArtifactError
+from taskspec.errors import ArtifactError, ModelError
 from taskspec.files import replacing
 from taskspec.interfaces import Sampling, Verifier
-from taskspec.models.loading import LanguageModel, load_language_model
+from taskspec.models.loading import (
+    LanguageModel,
+    find_device,
+    load_language_model,
+    tells_weights,
+)
 from taskspec.recipe.assignment import RouteConfig
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin
 from taskspec.registry import Registry
+from taskspec.serving.known import KnownPrompts, load_known
 from taskspec.serving.pool import DraftEntry, Pool, load_pool
 from taskspec.serving.routing import (
     Assignment,
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 _FILE = "bundle.json"
 _CALIBRATED = "calibrated.json"
 _FORMAT = 3
+_MEND = "copy it again or run its recipe again"
 
 
 @contextmanager
@@ -60,7 +67,7 @@ class BundleManifest:
 
     Attributes:
         target: Where the target comes from: catalog name, hub id or folder.
-        target_fingerprint: Identity of its weights.
+        target_fingerprint: Identity of its weights, by their source.
         dtype: Its dtype.
         device: Where it runs.
         system: System message for prompts that have none.
@@ -72,6 +79,7 @@ class BundleManifest:
         fallback: What decodes when the router abstains.
         spares: Further drafts, which copy and take no memory, for in-flight correction.
         prefixes: Token ids that many of its run's prompts begin with.
+        target_digest: Of the target's weights, wherever they lie; None in earlier bundles.
     """
 
     target: str
@@ -86,6 +94,7 @@ class BundleManifest:
     fallback: Assignment
     spares: tuple[Assignment, ...] = ()
     prefixes: Prefixes = ()
+    target_digest: str | None = None
 
 
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:
@@ -219,6 +228,12 @@ class Bundle:
         seconds = time.perf_counter() - started
         return Answer(stream.finish(), route, generation, seconds)
 
+    @property
+    def sampling(self) -> Sampling:
+        """The recipe's logits processors."""
+        decode = self.manifest.decode
+        return Sampling(decode["temperature"], decode["top_k"], decode["top_p"])
+
     def request(
         self,
         name: str,
@@ -236,8 +251,7 @@ class Bundle:
             sampling: Logits processors; None takes the recipe's.
             seed: Seed of the request's random generator.
         """
-        decode = self.manifest.decode
-        sampling = sampling or Sampling(decode["temperature"], decode["top_k"], decode["top_p"])
+        sampling = sampling or self.sampling
         ids = self.target.chat_ids(messages, self.manifest.system)
         route = self.router.route("\n".join(m.content for m in messages if m.role != "system"))
         choice = self.pool.choice(route.assignment.draft, route.assignment.draft_length)
@@ -274,6 +288,16 @@ class _TextStream:
             self.shown = len(text)
 
 
+def read_known(folder: Path) -> KnownPrompts | None:
+    """Where a bundle's known prompts lie; None where that was not measured.
+
+    Raises:
+        ArtifactError: When it is not whole.
+    """
+    with _read_from(folder, _MEND):
+        return load_known(folder)
+
+
 def load_bundle(
     folder: Path, registry: Registry, target: str | None = None, prefixes: bool = True
 ) -> Bundle:
@@ -291,8 +315,8 @@ def load_bundle(
             others.
     """
     manifest = read_manifest(folder)
-    model = load_language_model(target or manifest.target, manifest.dtype, manifest.device)
-    if model.fingerprint != manifest.target_fingerprint:
+    model = load_language_model(target or manifest.target, manifest.dtype, _here(manifest.device))
+    if not _is_target(model, manifest):
         raise ArtifactError(
             f"{target or manifest.target} does not hold the weights this bundle was made for; "
             "its drafts and draft lengths were chosen for other ones. Run the recipe for it"
@@ -302,7 +326,7 @@ def load_bundle(
     threshold = route.fixed_threshold
     if threshold is None:
         raise ArtifactError(f"{folder / _FILE} names no threshold; run its recipe again")
-    with _read_from(folder, "copy it again or run its recipe again"):
+    with _read_from(folder, _MEND):
         pool = load_pool(manifest.drafts, registry, model)
         router = load_prompt_router(
             folder, route, registry, manifest.tasks, manifest.fallback, threshold
@@ -312,3 +336,20 @@ def load_bundle(
     shared = manifest.prefixes if prefixes else ()
     engine = Engine(model, verifier, pool.drafters, prefixes=shared)
     return Bundle(manifest, model, pool, router, engine)
+
+
+def _is_target(model: LanguageModel, manifest: BundleManifest) -> bool:
+    """Whether a model has the weights that the bundle was made for."""
+    same = model.fingerprint == manifest.target_fingerprint
+    if manifest.target_digest is None or (same and tells_weights(model.fingerprint)):
+        return same
+    return model.digest() == manifest.target_digest
+
+
+def _here(device: str) -> str:
+    """The device a bundle's run had, or what this machine has in its place."""
+    try:
+        find_device(device)
+    except ModelError:
+        return "auto"
+    return device

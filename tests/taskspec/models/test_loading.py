@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from taskspec.errors import ModelError
-from taskspec.models.loading import load_language_model, model_fingerprint
+from taskspec.models.loading import load_language_model, model_fingerprint, tells_weights
 
 
 @dataclass
@@ -176,3 +176,48 @@ def test_unknown_name_gets_a_suggestion(monkeypatch):
 def test_impossible_dtype_or_device_is_told(tiny_llama_folder, dtype, device):
     with pytest.raises(ModelError, match=f"{dtype}|{device}"):
         load_language_model(str(tiny_llama_folder), dtype, device)
+
+
+def test_the_same_weights_have_one_digest_wherever_they_lie(copied, tiny_llama_folder):
+    own = load_language_model(str(tiny_llama_folder), device="cpu")
+    (copied / "notes.json").write_text("{}")
+    other = load_language_model(str(copied), device="cpu")
+    assert own.fingerprint != other.fingerprint and own.digest() == other.digest()
+    with torch.no_grad():
+        next(other.model.parameters())[0, 0] += 1
+    assert own.digest() != other.digest()
+    other = load_language_model(str(copied), device="cpu")
+    other.tokenizer.chat_template += " "
+    assert own.digest() != other.digest()
+
+
+def test_a_hub_id_alone_says_nothing_of_weights():
+    assert not tells_weights("hub:some/model")
+    assert tells_weights("hub:some/model@0123abcd") and tells_weights("0123abcd")
+
+
+def test_files_without_some_weights_are_refused(copied):
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(copied / "model.safetensors")
+    del state["model.layers.1.mlp.up_proj.weight"]
+    save_file(state, copied / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="lack 1 of its weights, among them model.layers.1.mlp.up"):
+        load_language_model(str(copied), device="cpu")
+
+
+@pytest.mark.parametrize("damage", [b"version https://git-lfs.github.com/spec/v1\n", b""])
+def test_weights_that_are_none_are_told(copied, damage):
+    (copied / "model.safetensors").write_bytes(damage)
+    with pytest.raises(ModelError, match="cannot be loaded as a causal language model"):
+        load_language_model(str(copied), device="cpu")
+
+
+def test_weights_of_another_shape_are_told(copied):
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(copied / "model.safetensors")
+    state["model.norm.weight"] = torch.ones(31)
+    save_file(state, copied / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="cannot be loaded as a causal language model"):
+        load_language_model(str(copied), device="cpu")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from taskspec.errors import ArtifactError
@@ -50,3 +53,40 @@ def test_what_is_missing_cut_short_or_damaged_is_told(bundle: Path) -> None:
             load_bundle(bundle, registry)
     (bundle / "calibrated.json").unlink()
     load_bundle(bundle, registry)
+
+
+def test_the_same_weights_are_taken_from_elsewhere_and_others_are_not(
+    bundle: Path, tiny_llama_folder: Path, tiny_qwen2_folder: Path, tmp_path: Path
+) -> None:
+    registry = default_registry()
+    elsewhere = shutil.copytree(tiny_llama_folder, tmp_path / "elsewhere")
+    (elsewhere / "notes.json").write_text("{}")
+    assert load_bundle(bundle, registry, str(elsewhere)).target.source == str(elsewhere)
+    with pytest.raises(ArtifactError, match="does not hold the weights this bundle was made for"):
+        load_bundle(bundle, registry, str(tiny_qwen2_folder))
+    # An earlier version's bundle knows files alone.
+    file = bundle / "bundle.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"target_digest": None}))
+    load_bundle(bundle, registry)
+    with pytest.raises(ArtifactError, match="does not hold the weights"):
+        load_bundle(bundle, registry, str(elsewhere))
+
+
+def test_weights_that_changed_behind_a_hub_id_are_refused(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, file = default_registry(), bundle / "bundle.json"
+    monkeypatch.setattr("taskspec.models.loading.model_fingerprint", lambda _: "hub:some/model")
+    made = json.loads(file.read_text()) | {"target_fingerprint": "hub:some/model"}
+    file.write_text(json.dumps(made))
+    load_bundle(bundle, registry)
+    file.write_text(json.dumps(made | {"target_digest": "0123"}))
+    with pytest.raises(ArtifactError, match="does not hold the weights"):
+        load_bundle(bundle, registry)
+
+
+def test_a_device_that_is_not_here_is_replaced_by_what_is(bundle: Path) -> None:
+    file = bundle / "bundle.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"device": "cuda:99"}))
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert load_bundle(bundle, default_registry()).target.device.type == expected
