@@ -45,8 +45,11 @@ class ParityError(TaskSpecError):
     """A trained draft does not do in the engine what it did in training."""
 
 
-class Terminated(TaskSpecError):
-    """The process was told to end; what was finished is kept."""
+class Terminated(BaseException):
+    """The process was told to end; what was finished is kept.
+
+    No error, like KeyboardInterrupt: what goes on after a plugin's errors does not go on after it.
+    """
 
 
 @dataclass(frozen=True)

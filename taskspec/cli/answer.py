@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,17 +56,15 @@ def answer(
     from taskspec.corpus.readers import read_examples
     from taskspec.evaluation.table import lossy_warning
     from taskspec.files import check_apart, check_output
-    from taskspec.interfaces import Sampling
     from taskspec.pipeline.progress import progress
     from taskspec.registry import default_registry
-    from taskspec.serving.answer_log import AnswerLog, check_log, describe_answer
+    from taskspec.serving.answer_log import AnswerLog, check_watching, describe_answer
     from taskspec.serving.batches import answer_all
     from taskspec.serving.bundle import load_bundle
 
     check_apart({"the prompts": prompts, "their answers": out, "the log": watch})
     check_output(out, appended=True)
-    if watch is not None:
-        check_log(watch)
+    check_watching(watch, watch_prompts)
     examples = read_examples(prompts)
     known = _answered(out)
     missing = [each for each in examples if each.id not in known]
@@ -75,12 +74,11 @@ def answer(
     if not missing:
         return
     loaded = load_bundle(bundle, default_registry(), target)
-    sampling, decode = None, loaded.manifest.decode
+    sampling = loaded.sampling
     if temperature is not None:
-        sampling = Sampling(temperature, decode["top_k"], decode["top_p"])
+        sampling = replace(sampling, temperature=temperature)
     log = None if watch is None else AnswerLog(watch, watch_prompts)
     asked = {each.id: each.messages for each in missing}
-    used = decode["temperature"] if temperature is None else temperature
     with (
         out.open("a", encoding="utf-8") as file,
         progress(console, "answering", len(missing)) as advance,
@@ -90,7 +88,7 @@ def answer(
             file.write(json.dumps(_row(name, given)) + "\n")
             file.flush()
             if log is not None:
-                log.add(describe_answer(given, loaded.pool, used), asked[name])
+                log.add(describe_answer(given, loaded.pool, sampling.temperature), asked[name])
             advance(1)
 
         answer_all(loaded, missing, max_new_tokens, batch_size, sampling, seed, write)

@@ -35,5 +35,6 @@ def extend(
     from taskspec.pipeline.run import run_recipe
     from taskspec.registry import default_registry
 
-    registry = default_registry()
-    run_recipe(extend_recipe(run, prompts, overrides or [], registry), registry, Console())
+    registry, console = default_registry(), Console()
+    loaded = extend_recipe(run, prompts, overrides or [], registry, console)
+    run_recipe(loaded, registry, console)

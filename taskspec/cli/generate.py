@@ -45,21 +45,19 @@ def generate(
     from taskspec.corpus.examples import Message
     from taskspec.errors import DecodingError
     from taskspec.evaluation.table import lossy_warning
-    from taskspec.interfaces import Sampling
     from taskspec.registry import default_registry
-    from taskspec.serving.answer_log import AnswerLog, check_log, describe_answer
+    from taskspec.serving.answer_log import AnswerLog, check_watching, describe_answer
     from taskspec.serving.bundle import load_bundle
     from taskspec.serving.correcting import correction_config, measure_correction
 
-    if watch is not None:
-        check_log(watch)
+    check_watching(watch, watch_prompts)
     text = prompt if prompt is not None else sys.stdin.read()
     if not text.strip():
         raise DecodingError("the prompt is empty; give it as an argument or on standard input")
     loaded = load_bundle(bundle, default_registry(), target)
-    sampling, decode = None, loaded.manifest.decode
+    sampling = loaded.sampling
     if temperature is not None:
-        sampling = Sampling(temperature, decode["top_k"], decode["top_p"])
+        sampling = replace(sampling, temperature=temperature)
 
     def show(piece: str) -> None:
         sys.stdout.write(piece)
@@ -68,14 +66,14 @@ def generate(
     messages = [Message("user", text)]
     correction = None
     if correction_config(loaded).use:
-        typical, _ = loaded.request("0", messages, _TYPICAL_TOKENS)
+        typical, _ = loaded.request("0", messages, _TYPICAL_TOKENS, sampling)
         loaded.engine.check([typical])
         correction = measure_correction(loaded, replace(typical, draft=None))
     answer = loaded.answer(messages, max_new_tokens, sampling, seed, show, correction)
     sys.stdout.write("\n")
     if watch is not None:
-        used = decode["temperature"] if temperature is None else temperature
-        AnswerLog(watch, watch_prompts).add(describe_answer(answer, loaded.pool, used), messages)
+        described = describe_answer(answer, loaded.pool, sampling.temperature)
+        AnswerLog(watch, watch_prompts).add(described, messages)
     verifier = loaded.engine.verifier
     if not verifier.lossless:
         typer.secho(lossy_warning(verifier.name), err=True, fg="red", bold=True)

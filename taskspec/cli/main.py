@@ -37,7 +37,7 @@ _INTERRUPTED = 130
 _TERMINATED = 143
 _ADVICE = {
     errno.ENOSPC: "no space left on the disk; free some and run the same command again",
-    errno.EACCES: "permission denied; choose a place you can write to",
+    errno.EACCES: "permission denied; change its permissions, or choose another place",
     errno.EROFS: "the file system is read-only; choose a place you can write to",
 }
 
@@ -57,7 +57,7 @@ class _Boundary(TyperGroup):
                 _noted(signal.SIGTERM, Terminated, noted),
             ):
                 return super().invoke(ctx)
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, Terminated) as error:
             if signal.SIGINT in noted or isinstance(error, KeyboardInterrupt):
                 _fail("\ninterrupted; run the same command again to continue", _INTERRUPTED)
             if signal.SIGTERM in noted or isinstance(error, Terminated):

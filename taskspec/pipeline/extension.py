@@ -10,10 +10,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from taskspec.corpus.examples import Example
 from taskspec.corpus.readers import read_examples
 from taskspec.corpus.splits import with_splits
-from taskspec.errors import CorpusError, TaskSpecError
+from taskspec.errors import CorpusError, TaskSpecError, Terminated
 from taskspec.pipeline.artifacts import write_atomically
 from taskspec.pipeline.collect import load_examples
 from taskspec.pipeline.kept import STAGES
@@ -23,21 +25,23 @@ from taskspec.recipe.loading import LoadedRecipe, load_recipe
 from taskspec.recipe.schema import Recipe
 from taskspec.recipe.yaml_text import read_yaml
 from taskspec.registry import Registry
+from taskspec.serving.answer_log import logged_prompts
 
 _ALIGNMENT = ("enabled", "use", "options", "shared", "recovery", "drafts")
 
 
 def extend_recipe(
-    run: Path, prompts: Path, overrides: Sequence[str], registry: Registry
+    run: Path, prompts: Path, overrides: Sequence[str], registry: Registry, console: Console
 ) -> LoadedRecipe:
     """Write the corpus of an extended run, and make its recipe.
 
     Args:
         run: Folder of a finished run.
-        prompts: New prompts, in any format of a corpus; those that the run has are left out, and
-            of those that are the same, one is kept.
+        prompts: New prompts, in any format of a corpus, or a log that has some; those that the run
+            has are left out, and of those that are the same, one is kept.
         overrides: Changes to the run's recipe, as `key=value`, in what is not kept.
         registry: The plugins.
+        console: Where is said what is left out.
 
     Returns:
         The recipe of `<name>-extended`, beside the run.
@@ -56,7 +60,7 @@ def extend_recipe(
         for each in load_examples(kept.stages["collect"])
         if each.split == "test" or each.task not in left_out
     ]
-    new = _new(examples, read_examples(prompts))
+    new = _new(examples, _read(prompts, console))
     if not new:
         raise CorpusError(f"the run has every prompt of {prompts} already; give others")
     text = "".join(json.dumps(_row(each)) + "\n" for each in [*examples, *new])
@@ -67,6 +71,26 @@ def extend_recipe(
         _check_kept(load_recipe(recipe, own, registry).recipe, loaded.recipe)
         _check_prompts(kept, loaded.recipe, registry, new)
     return loaded
+
+
+def _read(prompts: Path, console: Console) -> list[Example]:
+    """Prompts of a corpus or a log.
+
+    Raises:
+        CorpusError: When there are none, or when it is a corpus and malformed.
+    """
+    logged = logged_prompts(prompts) if prompts.is_file() else None
+    if logged is None:
+        return read_examples(prompts)
+    found, others = logged
+    if not found:
+        raise CorpusError(
+            f"{prompts} is a log without prompts; answer with --watch-prompts to have them in it"
+        )
+    if others:
+        note = f"note: lines of {prompts} that are left out, as they hold no whole prompt: {others}"
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    return found
 
 
 @contextmanager
@@ -82,7 +106,7 @@ def _written(folder: Path, text: str) -> Iterator[Path]:
     write_atomically(corpus, text)
     try:
         yield corpus
-    except TaskSpecError:
+    except (TaskSpecError, KeyboardInterrupt, Terminated):
         if new_corpus:
             corpus.unlink()
         if new_folder:

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskspec.corpus.rows import read_row
 from taskspec.decoding.records import first_tokens
 from taskspec.errors import ArtifactError
 from taskspec.files import check_output
 
 if TYPE_CHECKING:
-    from taskspec.corpus.examples import Message
+    from taskspec.corpus.examples import Example, Message
     from taskspec.serving.bundle import Answer
     from taskspec.serving.pool import Pool
 
@@ -166,12 +167,20 @@ def read_log(path: Path) -> KeptLog:
     return KeptLog(answers, len(found) - len(answers))
 
 
-def check_log(path: Path) -> None:
+def check_watching(path: Path | None, prompts: bool) -> None:
     """Refuse to add answers to a file that cannot be written, or that is something else than a log.
+
+    Args:
+        path: The log; None for none.
+        prompts: Whether it is to hold prompts.
 
     Raises:
         ArtifactError: Saying what to do.
     """
+    if path is None:
+        if prompts:
+            raise ArtifactError("--watch-prompts needs a log to keep them in; add --watch FILE")
+        return
     check_output(path, appended=True)
     if not path.exists():
         return
@@ -183,6 +192,30 @@ def check_log(path: Path) -> None:
     except ArtifactError:
         pass
     raise ArtifactError(f"{path} holds something else than a log of answers; name another file")
+
+
+def logged_prompts(path: Path) -> tuple[list[Example], int] | None:
+    """The prompts that a log keeps, and how many of its lines have none; None if it is no log.
+
+    Lines have none that were cut off, are still being written, or were written without prompts.
+
+    Raises:
+        ArtifactError: When the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None
+    lines = [line for line in lines if line]
+    if not lines or not all(map(_begins, lines)):
+        return None
+    found = []
+    for line in lines:
+        try:
+            found.append(read_row(json.loads(line)))
+        except ValueError:
+            continue
+    return found, len(lines) - len(found)
 
 
 _NAMES = tuple(field.name for field in fields(LoggedAnswer))

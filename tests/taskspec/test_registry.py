@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from taskspec.errors import PluginError
+from taskspec.errors import PluginError, Terminated
 from taskspec.interfaces import Router
 from taskspec.registry import KINDS, Registry
 
@@ -331,3 +331,12 @@ def test_an_observer_that_fails_is_named_and_hides_no_other(site, names):
     assert list(failed) == [f"entry point 'plugins' of {failing} 1.0"]
     assert repr(*failed.values()) == "KeyError('encode')"
     assert sys.modules[watching.replace("-", "_")].seen == ["encode"]
+
+
+@pytest.mark.parametrize("where", ["while it loads", "in its observer"])
+def test_a_signal_is_no_failure_of_a_plugin(site, where):
+    ended = "from taskspec.errors import Terminated\n"
+    hook = "@hookimpl\ndef taskspec_stage_started(stage): raise Terminated('SIGTERM')"
+    site.install("acme", "acme", ended + (hook if "observer" in where else "raise Terminated()"))
+    with pytest.raises(Terminated):
+        site.registry().tell("taskspec_stage_started", stage="encode", folder=site.folder)

@@ -147,3 +147,25 @@ def test_only_groups_large_enough_to_learn_from_become_tasks() -> None:
     assert labels.tolist() == [0] * 12 + [1] * 15 + [0] * 3
     assert set(group(found, vectors, train, "drop")[12:16]) == {-1}
     assert not group(found % 5, vectors, np.arange(30) % 4 == 0, "nearest").any()
+
+
+def test_a_log_of_answers_is_read_whatever_became_of_its_lines(run: Path) -> None:
+    write_prompts("new.jsonl", range(70, 82), {"train": 14, "validation": 2, "test": 2})
+    bundle = str(run / "bundle")
+    common = ("--watch", "log.jsonl", "--max-new-tokens", "2")
+    invoke("answer", bundle, "new.jsonl", "answers.jsonl", *common, "--watch-prompts")
+    invoke("answer", bundle, "new.jsonl", "again.jsonl", *common)
+    with Path("log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"time": 1')
+    Path("silent.jsonl").write_text(
+        "".join(
+            line
+            for line in Path("log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+            if "messages" not in line
+        ),
+        encoding="utf-8",
+    )
+    said = invoke("extend", str(run), "silent.jsonl", code=2)
+    assert "silent.jsonl is a log without prompts; answer with --watch-prompts" in said
+    said = " ".join(invoke("extend", str(run), "log.jsonl", "align.tokens=300").split())
+    assert "note: lines of log.jsonl that are left out, as they hold no whole prompt: 19" in said

@@ -15,8 +15,9 @@ from taskspec.recipe.choice import PluginChoice
 from taskspec.serving.answer_log import (
     AnswerLog,
     LoggedAnswer,
-    check_log,
+    check_watching,
     describe_answer,
+    logged_prompts,
     read_log,
 )
 from taskspec.serving.bundle import Answer
@@ -114,19 +115,19 @@ def test_lines_that_are_not_whole_are_left_out_and_counted(damage: str, tmp_path
 
 def test_answers_are_added_to_logs_only(tmp_path: Path) -> None:
     log = AnswerLog(tmp_path / "log")
-    check_log(log.path)
+    check_watching(log.path, False)
     for begun in ("", "\n", '{"time": 1', '{"ti'):
         log.path.write_text(begun, encoding="utf-8")
-        check_log(log.path)
+        check_watching(log.path, False)
         log.add(describe(answer()), [])
-        check_log(log.path)
+        check_watching(log.path, False)
     for other in ("notes of mine", '{"prompt": "Hello"}\n', "[1]\n", "1", "caf\xe9\n"):
         log.path.write_text(other, encoding="latin-1")
         with pytest.raises(ArtifactError, match="something else than a log.*name another file"):
-            check_log(log.path)
+            check_watching(log.path, False)
         assert log.path.read_text(encoding="latin-1") == other
     with pytest.raises(ArtifactError, match="is no folder"):
-        check_log(tmp_path / "nowhere" / "log")
+        check_watching(tmp_path / "nowhere" / "log", False)
 
 
 @pytest.mark.parametrize("text", ["notes\n", '{"time": 1}\n', "[1]\n"])
@@ -137,3 +138,32 @@ def test_something_else_is_refused_by_line(text: str, tmp_path: Path) -> None:
         read_log(path)
     with pytest.raises(ArtifactError, match="does not exist"):
         read_log(tmp_path / "nothing")
+
+
+def test_prompts_without_a_log_are_refused() -> None:
+    check_watching(None, False)
+    with pytest.raises(ArtifactError, match="add --watch FILE"):
+        check_watching(None, True)
+
+
+def test_a_log_gives_the_prompts_of_its_whole_lines(tmp_path: Path) -> None:
+    full, silent = (AnswerLog(tmp_path / "log", prompts) for prompts in (True, False))
+    full.add(describe(answer()), [Message("user", "Reverse a list.")])
+    whole = full.path.read_text(encoding="utf-8")
+    full.path.write_text(whole + whole[:40], encoding="utf-8")
+    full.add(describe(answer()), [Message("user", "Add two numbers.")])
+    silent.add(describe(answer()), [Message("user", "Not kept.")])
+    with full.path.open("a", encoding="utf-8") as file:
+        file.write(whole[:60])
+    found = logged_prompts(full.path)
+    assert found is not None
+    examples, others = found
+    assert [each.prompt_text for each in examples] == ["Reverse a list.", "Add two numbers."]
+    assert others == 3
+
+
+@pytest.mark.parametrize("text", ["", '{"prompt": "Hello"}\n', "[]", "notes"])
+def test_another_file_is_no_log(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(text, encoding="utf-8")
+    assert logged_prompts(path) is None
