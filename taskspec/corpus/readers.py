@@ -90,9 +90,9 @@ def _text(path: Path | Traversable) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise CorpusError(f"{path} does not exist; check corpus.path") from None
+        raise CorpusError(f"{path} does not exist; name a file with prompts") from None
     except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror}; check corpus.path") from None
+        raise CorpusError(f"{path} cannot be read: {error.strerror}; name another file") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -42,6 +42,7 @@ class Align(Stage):
     name = "align"
     needs = ("collect", "partition", "draft")
     together = True
+    salvages = True
 
     def settings(self, context: RunContext) -> Any:
         """The aligner, its budget and the seed; nothing at all where none is to align.

@@ -213,6 +213,8 @@ def take_over(source: Path, folder: Path, fingerprint: str) -> bool:
 def take_over_piece(piece: Path, fingerprint: str) -> bool:
     """Put a piece of the stage that is being made again into place, where it would be the same.
 
+    It is of the finished stage, or of an attempt under another recipe that was interrupted since.
+
     Args:
         piece: Where it belongs, within the stage's working folder.
         fingerprint: What it is to depend on.
@@ -220,11 +222,12 @@ def take_over_piece(piece: Path, fingerprint: str) -> bool:
     Returns:
         Whether it was taken; not when it was altered.
     """
-    stage = piece.parent.name.removeprefix(".").removesuffix(PARTIAL)
-    try:
-        return take_over(piece.parent.with_name(stage) / piece.name, piece, fingerprint)
-    except ArtifactError:
-        return False
+    stage = piece.parent.with_name(piece.parent.name.removeprefix(".").removesuffix(PARTIAL))
+    for place in (stage, left_behind(stage)):
+        with suppress(ArtifactError):
+            if take_over(place / piece.name, piece, fingerprint):
+                return True
+    return False
 
 
 def results_of(folders: Iterable[Path]) -> list[str]:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.corpus.examples import Example, Message
 from taskspec.corpus.readers import read_examples
-from taskspec.corpus.splits import check_left_out, copies_left_out, split_examples
+from taskspec.corpus.splits import (
+    check_enough,
+    check_left_out,
+    copies_left_out,
+    split_examples,
+)
 from taskspec.decoding.records import Request
-from taskspec.errors import CorpusError, ModelError
-from taskspec.interfaces import Aligner, Drafter, Sampling, TrainableDrafter
+from taskspec.errors import CorpusError
+from taskspec.interfaces import Sampling
 from taskspec.pipeline.answering import (
     ANSWERS,
     FREE,
@@ -24,9 +29,9 @@ from taskspec.pipeline.answering import (
 )
 from taskspec.pipeline.artifacts import read_json, write_json
 from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.draft_checks import check_drafts
 from taskspec.pipeline.stage import Stage
 from taskspec.recipe.corpus_path import corpus_digest, resolve_corpus
-from taskspec.recipe.plugins import make_plugin, make_plugin_options
 from taskspec.recipe.schema import CorpusConfig
 
 if TYPE_CHECKING:
@@ -67,7 +72,7 @@ class Collect(Stage):
         examples = split_examples(read, recipe.corpus, recipe.seed)
         copies = copies_left_out(read)
         check_left_out(examples, recipe.corpus.leave_out)
-        _check_drafts(context)
+        check_drafts(context)
         requests = self._requests(context, examples)
         known = self.known(context, folder, ANSWERS, requests)
         answers = answer_all(context, folder, ANSWERS, requests, known, "answering prompts")
@@ -76,6 +81,7 @@ class Collect(Stage):
         free = answer_all(context, folder, FREE, wanted, begun, "sampling free text")
         answered = {each.id for each in answers}
         examples = [each for each in examples if each.split == "test" or each.id in answered]
+        check_enough(examples, recipe.corpus)
         write_json(folder / EXAMPLES, [_as_json(example) for example in examples])
         tokens = sum(len(answer.answer_ids) for answer in answers)
         counts = {split: sum(e.split == split for e in examples) for split in _SPLITS}
@@ -147,48 +153,6 @@ def _corpus_settings(config: CorpusConfig) -> dict[str, Any]:
     settings: dict[str, Any] = plain(config)
     del settings["path"], settings["leave_out"]
     return settings
-
-
-def _check_drafts(context: RunContext) -> None:
-    """Refuse drafts that do not fit the target now, not after minutes of answering."""
-    for name, choice in context.recipe.draft.pool.items():
-        drafter = context.registry.get("drafter", choice.use)
-        assert issubclass(drafter, Drafter)
-        try:
-            drafter.check(context.target, make_plugin_options(context.registry, "drafter", choice))
-            _check_teaching(context, name, drafter)
-        except ModelError as error:
-            raise ModelError(f"draft.pool.{name}: {error}") from None
-
-
-def _check_teaching(context: RunContext, name: str, drafter: type[Drafter]) -> None:
-    """Refuse a draft that cannot learn as the recipe says.
-
-    Raises:
-        ModelError: When it needs states that are not kept, or writes no texts of its own.
-    """
-    if not issubclass(drafter, TrainableDrafter):
-        return
-    if drafter.hidden_layers and context.recipe.collect.signal == "top-k":
-        raise ModelError(
-            f"drafter '{drafter.name}' learns from the target's hidden states, which "
-            "collect.signal: top-k does not keep; set it to states or none"
-        )
-    align = context.recipe.align
-    for choice in (align.aligner_of(name), align.recovery):
-        aligner = make_plugin(context.registry, "aligner", choice)
-        assert isinstance(aligner, Aligner)
-        if aligner.student_share(1.0) > 0 and align.trainer.strategy == "fsdp":
-            raise ModelError(
-                "with align.trainer.strategy: fsdp its weights are in pieces, so that it cannot "
-                "write texts of its own to learn from; set the aligner's option data to teacher, "
-                "or the strategy to ddp"
-            )
-        if aligner.student_share(1.0) > 0 and drafter.sample is TrainableDrafter.sample:
-            raise ModelError(
-                f"drafter '{drafter.name}' writes no texts of its own to learn from; set the "
-                f"aligner's option data to teacher, or leave the draft out of the pool"
-            )
 
 
 def _corpus(context: RunContext) -> Traversable:

@@ -13,6 +13,7 @@ from taskspec.interfaces import DraftCorpus, Drafter, TrainableDrafter
 from taskspec.pipeline.answering import FREE, load_answers
 from taskspec.pipeline.artifacts import digest, results_of
 from taskspec.pipeline.context import RunContext, plain
+from taskspec.pipeline.draft_checks import check_drafts
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import load_tasks
 from taskspec.pipeline.stage import Stage
@@ -32,6 +33,7 @@ class Draft(Stage):
     name = "draft"
     needs = ("collect", "partition")
     together = True
+    salvages = True
 
     def settings(self, context: RunContext) -> Any:
         """The pool, how cut drafts are recovered, and the seed."""
@@ -50,12 +52,16 @@ class Draft(Stage):
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Write one folder per draft of the pool."""
+        check_drafts(context)
         answers = split_answers(context, "train")
         settings = self.settings(context)
-        upstream = results_of(context.stage_folders[stage] for stage in self.reads(context))
+        # Of the tasks nothing counts but how many there are.
+        tasks = len(load_tasks(context.stage_folders["partition"]).names)
+        collected = results_of([context.stage_folders["collect"]])
         lines = []
         for name in context.recipe.draft.pool:
-            identity = digest([settings | {"pool": settings["pool"][name]}, name, *upstream])
+            own = settings | {"pool": settings["pool"][name]}
+            identity = digest([own, name, tasks, *collected])
             build = partial(self._build, context, name, answers)
             made = do_together(context, folder / name, identity, build)
             lines += made or [f"{name}: kept"]

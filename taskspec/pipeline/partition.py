@@ -91,10 +91,11 @@ class Partition(Stage):
 def _check_labels(
     labels: NDArray[np.int64], train: NDArray[np.bool_], named: int, partitioner: str
 ) -> None:
-    """Refuse tasks that nothing could be learnt from.
+    """Refuse tasks that nothing could be learnt from, or by which nothing could be chosen.
 
     Raises:
         PluginError: Naming the label.
+        CorpusError: When no validation prompt has a task.
     """
     count = max(int(labels.max()) + 1, named)
     missing = np.setdiff1d(np.arange(count), labels[train])
@@ -103,6 +104,11 @@ def _check_labels(
             f"partitioner '{partitioner}' put no training prompt into task {missing[0]} of "
             f"{count}; it must number its tasks 0, 1, 2, ... without gaps, and name as many as "
             "there are"
+        )
+    if not (labels[~train] >= 0).any():
+        raise CorpusError(
+            f"none of {int((~train).sum())} validation prompts belongs to a task, and drafts are "
+            "chosen by them; set partition.noise to nearest, or give more prompts"
         )
 
 

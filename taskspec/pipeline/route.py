@@ -49,6 +49,7 @@ class Route(Stage):
         route = recipe.route
         measured = {
             "labels": route.labels,
+            "measured": "validation",
             "speed_prompts": route.speed_prompts,
             "threshold": route.threshold,
         }

@@ -54,9 +54,10 @@ def learn_by_speed(
 ) -> Learnt:
     """Fit the router that the recipe names, by predicted seconds of single prompts.
 
-    A training prompt's label is what is fastest for it, if it was measured, or else for its task's
-    measured prompts; or its task. Where labels are by speed, a router by task is fitted too, and
-    both are scored on validation prompts.
+    Where labels are by speed, half of the validation prompts are measured and labelled with what
+    is fastest for each, and training prompts with what is fastest for their task's measured ones:
+    drafts may have training prompts' very answers, and would seem to guess them. On the other half
+    such a router and one by task are scored; where labels are by task, on all.
 
     Args:
         context: A run whose drafts are assigned.
@@ -65,18 +66,14 @@ def learn_by_speed(
         encoder: Fitted encoder of prompts.
         fit: Makes the router.
     """
-    config, seed = context.recipe.route, context.recipe.seed
+    config = context.recipe.route
     assigned = load_assignment(context.stage_folders["assign"])
     ways = speed_classes(assigned.tasks)
-    held = _few(validation_by_task(context, tasks), config.speed_prompts, seed)
     by_speed = config.labels == "speed"
-    few: list[Example] = []
-    if by_speed:
-        own = {
-            label: [each for each in train if tasks.labels[each.id] == label]
-            for label in range(len(tasks.names))
-        }
-        few = _few(own, config.speed_prompts, seed)
+    drawn = _drawn(validation_by_task(context, tasks), config.speed_prompts, context.recipe.seed)
+    few = [each for own in drawn for each in own[::2]] if by_speed else []
+    # Of single prompts none is left.
+    held = [each for own in drawn for each in (own[1::2] if by_speed else own)] or few
     timed = prompt_seconds(context, [*few, *held], (*ways, assigned.fallback))
     judge = _Judge(held, timed.seconds[len(few) :], ways, assigned, encoder, config)
 
@@ -105,17 +102,19 @@ def _labels_by_speed(
     assigned: Assigned,
     ways: Sequence[Assignment],
 ) -> tuple[list[Example], NDArray[np.int64]]:
-    """All training prompts, those measured first, and the fastest way of each, int64 [N].
+    """Prompts to learn from, those measured first, and the fastest way of each, int64 [N].
 
-    Of prompts that were not measured, the mean of their task's is what is known.
+    Of training prompts, the mean of their task's measured ones is what is known; where their task
+    has none, its own way.
     """
-    ids = {each.id for each in measured}
-    others = [each for each in train if each.id not in ids]
-    own, rest = (_tasks_of(each, tasks) for each in (measured, others))
+    own = _tasks_of(measured, tasks)
+    others = [each for each in train if tasks.labels[each.id] in own]
+    unknown = [each for each in train if tasks.labels[each.id] not in own]
     expected = without_chance(seconds, halves, own)
-    every = [*measured, *others]
-    usual = _usual(every, tasks, assigned, ways)
-    return every, fastest_ways(np.concatenate([expected, task_means(expected, own, rest)]), usual)
+    means = task_means(expected, own, _tasks_of(others, tasks))
+    known = [*measured, *others]
+    fastest = fastest_ways(np.concatenate([expected, means]), _usual(known, tasks, assigned, ways))
+    return [*known, *unknown], np.concatenate([fastest, _usual(unknown, tasks, assigned, ways)])
 
 
 def _tasks_of(prompts: Sequence[Example], tasks: Tasks) -> NDArray[np.int64]:
@@ -196,12 +195,10 @@ class _Judge:
         return self.seconds[np.arange(len(columns)), columns]
 
 
-def _few(own: dict[int, list[Example]], count: int, seed: int) -> list[Example]:
-    """At most so many prompts of every task, drawn with the seed."""
+def _drawn(own: dict[int, list[Example]], count: int, seed: int) -> list[list[Example]]:
+    """At most so many prompts of every task, drawn with the seed, in an order of chance."""
     return [
-        each
-        for prompts in own.values()
-        for each in random.Random(seed).sample(prompts, min(count, len(prompts)))
+        random.Random(seed).sample(prompts, min(count, len(prompts))) for prompts in own.values()
     ]
 
 

@@ -40,9 +40,10 @@ class Variant:
 
 
 def _no_assignment(full: RunContext) -> tuple[str, ...]:
-    """The same draft at the same length for every task, with what is known of no task.
+    """The same draft of the pool, each task's own version of it, at the same length for every task.
 
-    The one aligned on all tasks' prompts, or where nothing trains the fallback's.
+    The one that was aligned on all tasks' prompts, at that one's length, or where nothing trains
+    the fallback's.
     """
     assigned = load_assignment(full.stage_folders["assign"])
     every = assigned.baselines.get(SINGLE, assigned.fallback)

@@ -67,8 +67,8 @@ class RouteConfig(PluginChoice):
         labels: What the router learns: `task`, a prompt's task, whose draft then decodes it; or
             `speed`, which of the assigned drafts, or plain decoding, is fastest for the prompt
             itself.
-        speed_prompts: Training prompts per task whose fastest draft is found, and the most
-            validation prompts per task on which a router's choices are timed.
+        speed_prompts: The most validation prompts per task on which drafts are measured: to score a
+            router's choices, and where labels are by speed half of them to find the fastest draft.
         threshold: Below this probability the router abstains and the fallback decodes; at 1 it
             always abstains. `auto` takes what is fastest on validation prompts.
         fallback: `single` (the fastest draft made from all data) or `plain`.

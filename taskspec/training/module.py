@@ -13,11 +13,12 @@ from taskspec.interfaces import Aligner, TeacherSignal, TrainableDrafter, Traini
 from taskspec.training.batches import AlignmentBatch
 from taskspec.training.held_out import HeldOutScore
 from taskspec.training.lesson import Lesson
-from taskspec.training.on_policy import OnPolicy
+from taskspec.training.on_policy import OnPolicy, step_seed
 from taskspec.training.online_teacher import OnlineTeacher
 from taskspec.training.schedule import Schedule
 from taskspec.training.sharding import shard
 
+_DROPOUT = 1
 BATCHES_DONE = "batches"
 HELD_OUT_ALPHA = "val_alpha"
 
@@ -53,6 +54,7 @@ class AlignmentModule(LightningModule):
         super().__init__()
         self.strict_loading = False
         self.schedule, self.teacher, self.weighs = schedule, teacher, weighs
+        self.seed = seed
         self.lesson = Lesson(
             drafter,
             aligner.prepare(drafter, seed),
@@ -71,6 +73,8 @@ class AlignmentModule(LightningModule):
 
     def training_step(self, batch: AlignmentBatch, batch_idx: int) -> Tensor:
         """Loss of one batch, by its weight among those of its step; its own mean is logged."""
+        # What is drawn, as by dropout, is the same in a run that was continued.
+        torch.manual_seed(step_seed(self.seed, batch.step, self.global_rank, _DROPOUT))
         texts, teacher = self._texts(batch)
         loss, metrics = self.lesson(texts, teacher)
         if not self.flops_per_token:

@@ -55,9 +55,20 @@ class OnPolicy:
         return batch, self.teacher.signal(batch)
 
     def _generator(self, step: int, purpose: int) -> torch.Generator:
-        # SeedSequence keeps neighbouring steps from giving related streams.
-        state = np.random.SeedSequence([self.seed, step, purpose]).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(state[0]) >> 1)
+        return torch.Generator().manual_seed(step_seed(self.seed, step, purpose))
+
+
+def step_seed(seed: int, step: int, *purpose: int) -> int:
+    """A seed for one step of a training, that a run which is continued there has, too.
+
+    Args:
+        seed: The training's.
+        step: Batches before this one.
+        purpose: What tells draws of one step apart.
+    """
+    # SeedSequence keeps neighbouring steps from giving related streams.
+    state = np.random.SeedSequence([seed, step, *purpose]).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
 
 
 def writes_itself(aligner: Aligner, steps: int) -> bool:

@@ -26,6 +26,11 @@ def check_launch(config: AlignConfig) -> None:
         ModelError: Saying what is missing, and what to do.
     """
     _check_processes(config.trainer)
+    if config.jobs == "side-by-side" and this_process().world > 1:
+        raise ModelError(
+            "align.jobs: side-by-side starts a process per device itself; run it without torchrun "
+            "or SLURM's processes, or set align.jobs to one-by-one"
+        )
     _check_devices(config.trainer)
     if config.trainer.precision.startswith("transformer") and not find_spec("transformer_engine"):
         raise ModelError(

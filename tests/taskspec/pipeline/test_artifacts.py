@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from taskspec.pipeline.artifacts import (
     read_done,
     read_json,
     take_over,
+    take_over_piece,
     working_folder,
     write_atomically,
     write_json,
@@ -267,3 +269,30 @@ def test_what_another_run_altered_is_not_taken_over(stage: Path, tmp_path: Path)
     (stage / "answers.jsonl").write_text("some\n")
     with pytest.raises(ArtifactError, match=r"answers\.jsonl was altered"):
         take_over(stage, tmp_path / "other", "one")
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["finished", "interrupted"])
+def test_a_piece_is_taken_over_from_what_another_recipe_made(stage: Path, ended: bool) -> None:
+    """Whether that stage was finished, or interrupted after the piece."""
+    with contextlib.suppress(KeyboardInterrupt), working_folder(stage, "one", True) as work:
+        with working_folder(work / "small", "piece") as piece:
+            (piece / "weights").write_text("trained")
+        if not ended:
+            raise KeyboardInterrupt
+    with working_folder(stage, "two", True) as work:
+        assert not take_over_piece(work / "small", "another piece")
+        assert take_over_piece(work / "small", "piece")
+        assert (work / "small" / "weights").read_text() == "trained"
+    assert left_beside(stage) == []
+
+
+def test_a_piece_that_was_altered_is_not_taken_over(stage: Path) -> None:
+    with (
+        working_folder(stage, "one", True) as work,
+        working_folder(work / "small", "piece") as piece,
+    ):
+        (piece / "weights").write_text("trained")
+    (stage / "small" / "weights").write_text("other")
+    with working_folder(stage, "two", True) as work:
+        assert not take_over_piece(work / "small", "piece")
+        (work / "part").touch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taskspec.errors import PluginError
+from taskspec.errors import CorpusError, PluginError
 from taskspec.pipeline.partition import _check_labels, distinct_names
 
 TRAIN = np.array([True, True, True, False])
@@ -40,3 +40,10 @@ def test_a_task_without_training_prompts_is_refused(
 
 def test_tasks_that_all_have_some_pass() -> None:
     _check_labels(np.array([0, 1, -1, 1]), TRAIN, 2, "mine")
+
+
+def test_validation_prompts_that_are_all_noise_are_refused() -> None:
+    with pytest.raises(
+        CorpusError, match="none of 1 validation prompts .* partition.noise to nearest"
+    ):
+        _check_labels(np.array([0, 1, 1, -1]), TRAIN, 2, "mine")

@@ -17,7 +17,7 @@ from taskspec_verifiers.greedy import Greedy
 from taskspec.corpus.examples import Message
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import Request
-from taskspec.errors import ArtifactError
+from taskspec.errors import ArtifactError, ModelError
 from taskspec.pipeline.bundle import Bundle
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.entries import all_entries
@@ -130,6 +130,42 @@ def test_a_draft_more_costs_no_other_its_training(write_recipe: Callable[..., Pa
     _, printed = run(recipe, *changed)
     assert "small: causal-lm" in printed and "small@shared: as before" not in printed
     assert "copier: as before" in printed and weights() != before
+
+
+def test_what_an_interrupted_run_had_taught_serves_another_recipe(
+    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe()
+
+    def broken(*_: Any) -> list[str]:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("taskspec.pipeline.align._build_corpus_drafts", broken)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run(recipe, "draft.pool.words=suffix")
+    context, printed = run(recipe)
+    names = [f"small@{key}" for key in ("shared", "task-0", "task-1", "single")]
+    assert all(f"{name}: as before" in printed for name in names)
+    assert not list(context.folder.rglob(".*.left"))
+
+
+def test_a_draft_that_knows_no_task_is_kept_when_tasks_change(
+    write_recipe: Callable[..., Path],
+) -> None:
+    recipe = write_recipe()
+    run(recipe)
+    _, printed = run(recipe, "partition.shuffled=true", "route.threshold=0")
+    assert "small: as before" in printed and "small@task-0: as before" not in printed
+
+
+def test_drafts_are_checked_before_work_also_where_answers_are_there(
+    write_recipe: Callable[..., Path],
+) -> None:
+    recipe = write_recipe()
+    run(recipe)
+    with pytest.raises(ModelError, match=r"draft\.pool\.both: "):
+        run(recipe, "draft.pool.both=cascade")
 
 
 def test_a_bundle_has_whole_drafts_and_refuses_other_weights(

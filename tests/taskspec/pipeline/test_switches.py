@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from taskspec.corpus.examples import Example
 from taskspec.errors import CorpusError
 from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.assign import load_assignment, load_costs
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
 from taskspec.pipeline.partition import load_tasks, shuffle_labels
-from taskspec.pipeline.prompt_speed import prompt_seconds
+from taskspec.pipeline.prompt_speed import PromptSeconds, prompt_seconds
 from taskspec.pipeline.routes import load_routes, run_router
 from taskspec.pipeline.run import stages
 from taskspec.pipeline.runner import run_stages
@@ -131,3 +132,22 @@ def test_labels_are_dealt_out_within_their_split() -> None:
     for part in (train, ~train):
         assert sorted(dealt[part]) == sorted(labels[part])
     assert np.array_equal(dealt, shuffle_labels(labels, train, seed=3))
+
+
+@pytest.mark.parametrize("most", [24, 1], ids=["halves", "a prompt per task"])
+def test_speed_is_learnt_from_prompts_whose_answers_no_draft_knows(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    measured: list[Example] = []
+
+    def noted(context: RunContext, examples: Sequence[Example], ways: Any) -> PromptSeconds:
+        measured.extend(examples)
+        return prompt_seconds(context, examples, ways)
+
+    monkeypatch.setattr("taskspec.pipeline.speed_routes.prompt_seconds", noted)
+    changes = ("draft.pool.words=suffix", "route.labels=speed", f"route.speed_prompts={most}")
+    context, _ = run(*changes)
+    assert {each.split for each in measured} == {"validation"}
+    scores = load_routes(context, load_assignment(context.stage_folders["assign"])).scores
+    assert [score.labels for score in scores] == ["speed", "task"]
+    assert all(0 <= score.regret < 1 for score in scores)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from trainings import CONFIG, TRAINER, CutOff, planned, rows, same, train
 
 from taskspec.errors import Terminated
+from taskspec.interfaces import AlignmentLoss
 
 
 @pytest.mark.parametrize(("together", "told", "ended"), [(1, 7, 7), (2, 7, 8), (4, 9, 12)])
@@ -83,3 +85,22 @@ def test_a_cut_off_training_goes_on_with_all_that_belongs_to_it(
         train(tmp_path / "cut", CutOff(13, by_signal=False), config)
     continued, _ = train(tmp_path / "cut", config=config)
     assert same(continued, whole)
+
+
+class Drawing(CutOff):
+    """Its loss is drawn, as with dropout."""
+
+    def loss(self, *arguments: Any) -> AlignmentLoss:
+        """The loss, by a factor of chance."""
+        found = super().loss(*arguments)
+        return replace(found, loss=found.loss * (0.5 + torch.rand(())))
+
+
+def test_what_is_drawn_while_training_is_the_same_after_an_interruption(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", Drawing())
+    with pytest.raises(Terminated, match="saved"):
+        train(tmp_path / "cut", Drawing(9))
+    continued, _ = train(tmp_path / "cut", Drawing())
+    assert same(continued, whole)
+    plain, _ = train(tmp_path / "plain", CutOff())
+    assert not same(plain, whole)

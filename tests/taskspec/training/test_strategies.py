@@ -150,3 +150,12 @@ def test_packages_are_looked_up_before_they_are_needed(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModelError, match=message):
         launch(**settings)
+
+
+def test_jobs_that_start_processes_themselves_are_not_started_by_others(world: int) -> None:
+    config = AlignConfig(jobs="side-by-side", trainer=TrainerConfig(accelerator="cpu"))
+    if world == 1:
+        check_launch(config)
+        return
+    with pytest.raises(ModelError, match="without torchrun .* set align.jobs to one-by-one"):
+        check_launch(config)
