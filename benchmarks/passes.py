@@ -4,7 +4,9 @@
 
 Bare passes over the 30 layers of SmolLM2-135M's shape, random weights, after 128 tokens (or
 `--before`), head and Python left out. Each revision's kernels (`.` is the working tree) are
-compiled here; revisions take turns, five passes each, and cells are medians in milliseconds.
+compiled here; revisions take turns, five passes each, and cells are medians in milliseconds. The
+floor is what reading the weights or multiplying by them takes, whichever is longer, at the speed at
+which the same threads read memory and multiply float32 matrices in the same turns.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from taskspec.decoding.native.decoder import NativeDecoder
-from taskspec.evaluation.bench_cost import measure_bandwidth
 
 MAIN, PLACE = "kernels.cpp", "taskspec/decoding/native"
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++20", "-Wno-psabi")
-TOKENS, TOGETHER = (1, 2, 4, 5, 8, 9), 5
+TOKENS, TOGETHER = (1, 2, 4, 5, 8, 9, 16), 5
+SIDE, READ = 1024, 1 << 28
 
 
 def compile_kernels(revision: str, folder: Path) -> ctypes.CDLL:
@@ -62,6 +64,16 @@ def run(decoder: NativeDecoder, library: ctypes.CDLL, before: int, tokens: int) 
     return (time.perf_counter() - started) * 1e3
 
 
+def run_machine(matrix: torch.Tensor, block: torch.Tensor) -> tuple[float, float]:
+    """Multiplications a second of float32 matrices, and bytes a second of reading memory."""
+    started = time.perf_counter()
+    matrix @ matrix
+    multiplied = time.perf_counter()
+    block.sum().item()
+    read = time.perf_counter() - multiplied
+    return matrix.shape[0] ** 3 / (multiplied - started), block.nbytes / read
+
+
 def main() -> None:
     """Compile, take turns, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -86,17 +98,25 @@ def main() -> None:
             revision: compile_kernels(revision, Path(scratch) / str(number))
             for number, revision in enumerate(dict.fromkeys(asked.revisions))
         }
-        print(f"memory reads {measure_bandwidth(torch.device('cpu')) / 1e9:.1f} GB/s\n")
-        print(f"| before | tokens | {' | '.join(libraries)} |\n|---|---|{'---|' * len(libraries)}")
+        weights = sum(each.numel() for each in model.model.layers.parameters() if each.dim() == 2)
+        matrix, block = torch.randn(SIDE, SIDE), torch.ones(READ)
+        print(f"| before | tokens | {' | '.join(libraries)} | floor | GB/s | GFLOP/s |")
+        print(f"|---|---|{'---|' * len(libraries)}---|---|---|")
         for before, tokens in itertools.product(asked.before, TOKENS):
             found: dict[str, list[float]] = {revision: [] for revision in libraries}
+            machine = []
             for _ in range(asked.rounds):
+                machine.append(run_machine(matrix, block))
                 for revision, library in libraries.items():
                     found[revision] += [
                         run(decoder, library, before, tokens) for _ in range(TOGETHER)
                     ]
-            cells = (f"{statistics.median(times):.1f}" for times in found.values())
-            print(f"| {before:,} | {tokens} | {' | '.join(cells)} |", flush=True)
+            multiplied, read = (statistics.median(speeds) for speeds in zip(*machine, strict=True))
+            floor = 1e3 * max(2 * weights / read, weights * tokens / multiplied)
+            cells = [statistics.median(times) for times in found.values()]
+            cells += [floor, read / 1e9, 2 * multiplied / 1e9]
+            shown = " | ".join(f"{cell:.1f}" for cell in cells)
+            print(f"| {before:,} | {tokens} | {shown} |", flush=True)
 
 
 if __name__ == "__main__":

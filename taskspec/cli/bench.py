@@ -33,9 +33,9 @@ def train(
     corpus: Annotated[
         str, typer.Option(help="Prompts whose lengths count.")
     ] = "package:prompts/quickstart.jsonl",
-    batch_tokens: Annotated[int, typer.Option(help="Tokens per batch.")] = 2048,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens per batch.", min=16)] = 2048,
     steps: Annotated[int, typer.Option(help="Batches per measurement.", min=8)] = 24,
-    repeats: Annotated[int, typer.Option(help="Rounds; every way is measured in each.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Rounds; every way is measured in each.", min=1)] = 3,
     precision: Annotated[str, typer.Option(help="Lightning's name of a precision.")] = "bf16-mixed",
     dtype: Annotated[str, typer.Option(help="The target's dtype.")] = "bfloat16",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -54,6 +54,7 @@ def train(
     from rich.console import Console
 
     from taskspec.corpus.readers import read_examples
+    from taskspec.errors import TaskSpecError
     from taskspec.evaluation.bench_texts import bench_answers
     from taskspec.evaluation.bench_train import Subject, bench_train
     from taskspec.files import check_output
@@ -67,6 +68,10 @@ def train(
 
     if out is not None:
         check_output(out)
+    try:
+        TrainerConfig(precision=precision)
+    except ValueError as error:
+        raise TaskSpecError(f"--precision: {error}") from None
     console, registry = Console(), default_registry()
     target = load_language_model(model, dtype, device)
     examples = read_examples(resolve_corpus(corpus, None))

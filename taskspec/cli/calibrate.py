@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from taskspec.cli.held_out import held_out_prompts
+from taskspec.cli.held_out import typical_prompt
 from taskspec.cli.target_option import TargetOption
 
 
@@ -42,8 +42,9 @@ def calibrate(
     from taskspec.serving.calibration import calibrate as calibrated
 
     console, loaded = Console(), load_bundle(bundle, default_registry(), target)
-    prompt = held_out_prompts(loaded, bundle, corpus, 1, _TOKENS, 0, console)[0]
-    found = calibrated(loaded, Request(prompt.id, prompt.ids, _TOKENS, ignore_eos=True))
+    prompt = typical_prompt(loaded, corpus, _TOKENS)
+    request = Request(prompt.id, prompt.ids, _TOKENS, loaded.sampling, ignore_eos=True)
+    found = calibrated(loaded, request)
     table = Table("task", "draft", "length before", "length here", "predicted speed-up")
     for each in found:
         predicted = "-" if each.predicted is None else f"{each.predicted:.2f}x"

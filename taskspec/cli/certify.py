@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -87,7 +87,8 @@ def certify(
     certificate = _examine(loaded, registry, chosen, requests, plan, console)
     outcomes = _enumerated(chosen)
     if out is not None:
-        _write(certificate, bundle, chosen.name, outcomes, out)
+        asked = {"corpus": corpus, "prompts": [each.id for each in prompts]}
+        _write(certificate, bundle, asked, chosen.name, outcomes, out)
     _show(certificate, chosen.name, outcomes, console)
     if not certificate.passed or not all(each.passed for each in outcomes):
         raise typer.Exit(1)
@@ -193,7 +194,12 @@ def _mark(passed: bool) -> str:
 
 
 def _write(
-    found: Certificate, bundle: Path, verifier: str, outcomes: list[Outcome], path: Path
+    found: Certificate,
+    bundle: Path,
+    asked: dict[str, Any],
+    verifier: str,
+    outcomes: list[Outcome],
+    path: Path,
 ) -> None:
     import json
     from dataclasses import asdict
@@ -210,6 +216,7 @@ def _write(
         "bundle": None if mark is None else mark.result,
         "passed": found.passed and all(each.passed for each in outcomes),
         **asdict(found),
+        **asked,
         "verifier": {"name": verifier, "rules": rules},
         "environment": describe_environment(default_registry()),
     }

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from taskspec.serving.bundle import Bundle
 
 ASSISTED_LENGTH = 4
+_ON_CPU = ("llama.cpp", "openvino")
+"""Engines that are asked for the CPU."""
 
 
 def other_engines(
@@ -49,15 +51,19 @@ def other_engines(
     for name in (*wanted, *given):
         if name not in MODULES:
             raise TaskSpecError(f"unknown engine '{name}'; choose among {', '.join(MODULES)}")
-    dtype = str(bundle.target.dtype).removeprefix("torch.")
-    common = {"dtype": dtype, "threads": torch.get_num_threads()}
+    if unused := [name for name in given if name not in wanted]:
+        raise TaskSpecError(f"--python: {unused[0]} is not among --against; name it there, too")
+    dtype, device = str(bundle.target.dtype).removeprefix("torch."), bundle.target.device
+    common = {"dtype": dtype, "device": str(device), "threads": torch.get_num_threads()}
     draft = None if assistant is None else _export(bundle, assistant, scratch)
     found: dict[str, EnginePlan] = {}
     for name in wanted:
         python = {"python": given[name]} if name in given else {}
         ways = _ways(bundle, name, draft, gguf)
         plans = {way: EnginePlan(name, common | own, **python) for way, own in ways.items()}
-        if not plans:
+        if device.type != "cpu" and name in _ON_CPU:
+            console.print(f"{name} is left out; it runs on the CPU, the target on {device}")
+        elif not plans:
             need = "a draft: --assistant NAME" if name == "flashspec" else "weights: --gguf FILE"
             console.print(f"{name} is left out; it needs {need}")
         elif not all(plan.installed for plan in plans.values()):

@@ -52,9 +52,10 @@ def report(
     from taskspec.report.compare import compare
     from taskspec.report.page import render_comparison
 
-    path = out or other / f"compared-with-{run.resolve().name}.html"
-    check_output(path)
+    if out is not None:
+        check_output(out)
     comparison = compare(gather(run), gather(other))
+    path = out or other / f"compared-with-{run.resolve().name}.html"
     write_atomically(path, render_comparison(comparison))
     console.print(_table(comparison))
     for change in comparison.recipe:

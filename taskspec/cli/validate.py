@@ -27,6 +27,7 @@ def validate(
     from taskspec.corpus.readers import read_examples
     from taskspec.corpus.splits import check_left_out, copies_left_out, split_examples
     from taskspec.errors import ModelError
+    from taskspec.models.loading import find_device
     from taskspec.recipe.checks import choices
     from taskspec.recipe.corpus_path import resolve_corpus
     from taskspec.recipe.loading import load_recipe
@@ -50,7 +51,11 @@ def validate(
     for path, kind, choice in choices(loaded.recipe):
         record = registry.record(kind, choice.use)
         typer.echo(f"  {path}: {kind} {choice.use} ({record.distribution} {record.version})")
-    try:
-        check_launch(loaded.recipe.align)
-    except ModelError as error:
-        typer.echo(f"it cannot run here as it is: {error}", err=True)
+    for check in (
+        lambda: find_device(loaded.recipe.target.device),
+        lambda: check_launch(loaded.recipe.align),
+    ):
+        try:
+            check()
+        except ModelError as error:
+            typer.echo(f"it cannot run here as it is: {error}", err=True)

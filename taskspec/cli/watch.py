@@ -55,10 +55,9 @@ def watch(
     from rich.console import Console
 
     from taskspec.evaluation.drift import watch as look
-    from taskspec.serving.bundle import read_manifest
-    from taskspec.serving.known import load_known
+    from taskspec.serving.bundle import read_known, read_manifest
 
-    console, known = Console(), load_known(bundle)
+    console, known = Console(), read_known(bundle)
     seen: KeptLog | None = None
     waiting = False
     while True:

@@ -11,7 +11,7 @@ import numpy as np
 
 from taskspec.corpus.answers import is_looping
 from taskspec.decoding.cost import TargetCost, measure_target
-from taskspec.decoding.records import Request, StepRecord
+from taskspec.decoding.records import DraftChoice, Request, StepRecord
 from taskspec.evaluation.bench_batches import BatchSpeed, bench_batches
 from taskspec.evaluation.bench_cost import Cost, measure_bandwidth, model_cost, pass_bytes
 from taskspec.evaluation.bench_engines import EnginePlan, OtherEngine
@@ -129,7 +129,7 @@ def bench_decode(
     """Answer every prompt in every way, `repeats` times, ways taking turns at each prompt.
 
     Args:
-        bundle: Target, drafts and router; drafts run at the lengths they were assigned with.
+        bundle: Target, drafts and router; drafts run at every length they were assigned with.
         prompts: What to answer, greedily.
         plan: How, how often, and beside what.
         on_done: Told after each prompt of each repeat, and after each pass in batches.
@@ -137,11 +137,11 @@ def bench_decode(
     Raises:
         TaskSpecError: When another engine cannot run here.
     """
-    tokens, lengths = plan.tokens, _draft_lengths(bundle)
+    tokens, drafts = plan.tokens, _drafts(bundle)
     sample = max((prompt.ids for prompt in prompts), key=len)
-    longest, context = max((*lengths.values(), 1)), bundle.target.context_length
+    lengths = [choice.draft_length for choice in drafts.values()]
+    longest, context = max((*lengths, 1)), bundle.target.context_length
     cost = measure_target(bundle.engine.model, sample, longest + 1, context)
-    bandwidth = measure_bandwidth(bundle.target.device)
     ways = {
         PLAIN: ours(bundle.engine, tokens, lambda _: None),
         ROUTED: ours(bundle.engine, tokens, lambda prompt: routed_draft(bundle, prompt)),
@@ -152,15 +152,16 @@ def bench_decode(
         ways[CORRECTED] = ours(
             bundle.engine, tokens, lambda prompt: routed_draft(bundle, prompt), correction
         )
-    for name, length in lengths.items():
-        ways[name] = always(bundle.engine, tokens, bundle.pool.choice(name, length))
+    for name, choice in drafts.items():
+        ways[name] = always(bundle.engine, tokens, choice)
     if plan.assistant is not None:
         name, length = plan.assistant
-        choice = bundle.pool.choice(name, length)
-        ways[f"{name}, {length} tokens"] = always(bundle.engine, tokens, choice)
+        assisted = bundle.pool.choice(name, length)
+        ways[f"{name}, {length} tokens"] = always(bundle.engine, tokens, assisted)
     for answer in ways.values():
         answer(prompts[0])
     memory = _peak_memory()
+    bandwidth = measure_bandwidth(bundle.target.device)
     with ExitStack() as engines:
         versions = {}
         for name, other in plan.others.items():
@@ -170,8 +171,8 @@ def bench_decode(
         found, failed = take_turns(ways, prompts, plan.repeats, on_done)
     overhead = _overhead(found[PLAIN], cost)
     costs = {
-        name: _cost(bundle, name, length, found, cost, prompts[0].ids, overhead)
-        for name, length in lengths.items()
+        name: _cost(bundle, name, choice, found, cost, prompts[0].ids, overhead)
+        for name, choice in drafts.items()
     }
     loops = [is_looping(answers[0].tokens) for answers in found[PLAIN]]
     methods = tuple(_speed(name, found, prompts, tokens, loops, costs.get(name)) for name in found)
@@ -194,14 +195,12 @@ def bench_decode(
 def _cost(
     bundle: Bundle,
     name: str,
-    length: int,
+    choice: DraftChoice,
     found: Mapping[str, list[list[Answered]]],
     cost: TargetCost,
     prompt: Sequence[int],
     overhead: float,
 ) -> Cost:
-    choice = bundle.pool.choice(name, length)
-    assert choice is not None
     return model_cost(
         bundle.pool.drafters[choice.draft],
         choice,
@@ -240,14 +239,14 @@ def _batches(
     )
 
 
-def _draft_lengths(bundle: Bundle) -> dict[str, int]:
-    """Every draft that serves a task, at the length it serves it with."""
-    chosen = (*bundle.manifest.tasks, bundle.manifest.fallback)
-    return {
-        each.draft: each.draft_length
-        for each in chosen
-        if each.draft is not None and each.draft_length
-    }
+def _drafts(bundle: Bundle) -> dict[str, DraftChoice]:
+    """Every draft that serves a task, at each length that it serves one with, by both."""
+    found: dict[str, DraftChoice] = {}
+    for each in (*bundle.manifest.tasks, bundle.manifest.fallback):
+        choice = bundle.pool.choice(each.draft, each.draft_length)
+        if choice is not None:
+            found[f"{each.draft}, {each.draft_length}"] = choice
+    return found
 
 
 def _speed(

@@ -1,9 +1,9 @@
 """Another engine in a process of its own: `python bench_worker.py ENGINE SETTINGS`.
 
 A file of its own that imports nothing of TaskSpec, so that any interpreter that has the engine can
-run it. SETTINGS is a JSON object: `model` (a transformers folder or a GGUF file), `dtype` and
-`threads`; for transformers and flashspec `assistant`, a draft's folder, with the `length` that it
-drafts each time; for transformers `lookup`, a length too. The first line that it says is its
+run it. SETTINGS is a JSON object: `model` (a transformers folder or a GGUF file), `dtype`, `device`
+and `threads`; for transformers and flashspec `assistant`, a draft's folder, with the `length` that
+it drafts each time; for transformers `lookup`, a length too. The first line that it says is its
 version, or why it cannot run. Then it answers every line `{"prompt": [...], "tokens": n}` greedily
 with exactly n tokens, whatever ends come, by `{"seconds": s, "wrote": n}`.
 """
@@ -37,7 +37,7 @@ def transformers(settings: Settings) -> Generate:
         draft.generation_config.assistant_confidence_threshold = 0
 
     def generate(prompt: Sequence[int], tokens: int) -> int:
-        ids = torch.tensor([list(prompt)])
+        ids = torch.tensor([list(prompt)], device=model.device)
         output = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -46,7 +46,8 @@ def transformers(settings: Settings) -> Generate:
             pad_token_id=0,
             **extra,
         )
-        return int(output.shape[1] - ids.shape[1])
+        # Reading them waits for a GPU.
+        return len(output[0].tolist()) - len(prompt)
 
     return generate
 
@@ -57,12 +58,12 @@ def flashspec(settings: Settings) -> Generate:
     from flashspec import BanditConfig, FlashSpecConfig, SamplingConfig, SpeculativeEngine
     from flashspec.engine import HuggingFaceDrafter, TargetModel
 
-    device = torch.device("cpu")
+    device = torch.device(settings["device"])
     model, draft = (_transformers_model(settings, name) for name in ("model", "assistant"))
     target = TargetModel("target", device, model.dtype, model=model)
     drafter = HuggingFaceDrafter("draft", device, draft.dtype, model=draft)
     config = FlashSpecConfig(
-        device="cpu",
+        device=settings["device"],
         drafter_strategy="bandit",
         bandit=BanditConfig(n_arms=1),
         sampling=SamplingConfig(temperature=0.0, gamma=settings["length"]),
@@ -70,7 +71,8 @@ def flashspec(settings: Settings) -> Generate:
     engine = SpeculativeEngine(config, [drafter], target)
 
     def generate(prompt: Sequence[int], tokens: int) -> int:
-        result = engine.generate(torch.tensor([list(prompt)]), max_new_tokens=tokens)
+        ids = torch.tensor([list(prompt)], device=device)
+        result = engine.generate(ids, max_new_tokens=tokens)
         return int(result.n_tokens_generated)
 
     return generate
@@ -153,13 +155,15 @@ ENGINES: dict[str, tuple[Callable[[Settings], Generate], str]] = {
 
 def _transformers_model(settings: Settings, name: str) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     model: Any = AutoModelForCausalLM.from_pretrained(
         settings[name], dtype=getattr(torch, settings["dtype"]), attn_implementation="sdpa"
     )
-    model.generation_config.eos_token_id = None
-    return model.eval()
+    # Of the model's own settings, a penalty on repetition would change what is written.
+    neutral: Any = GenerationConfig
+    model.generation_config = neutral()
+    return model.to(settings["device"]).eval()
 
 
 def _version(distribution: str) -> str:

@@ -42,7 +42,8 @@ def convert(hint: Any, value: Any) -> Any:
         return value
     if _has_interpolation(value):
         raise ValueError("${...} is not filled in here; write the value itself")
-    if hint in (str, str | None) and isinstance(value, bool):
+    if hint in (str, str | None) and isinstance(value, bool | float):
+        # 1.10 is read as 1.1, which is another name.
         raise ValueError(f"expected text, found {show(value)}; put it in quotes")
     try:
         merged = OmegaConf.merge(_holder(hint), {"value": value})

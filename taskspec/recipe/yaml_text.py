@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 _DATE = "tag:yaml.org,2002:timestamp"
+_INTEGER = "tag:yaml.org,2002:int"
+_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:_[0-9]{3})+)$")
 _NEXT_LINE = "\x85"
 
 
 class _Loader(yaml.SafeLoader):
-    """Without dates: a run may be named 2026-01-01."""
+    """Without dates, and whole numbers in tens alone: a run may be named 2026-01-01 or 010."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -28,7 +31,9 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _DATE]
+    first: [
+        (tag, _WHOLE if tag == _INTEGER else pattern) for tag, pattern in resolvers if tag != _DATE
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Dumper.add_representer(str, _represent_text)

@@ -33,8 +33,14 @@ def read_certificate(value: Mapping[str, Any]) -> CertificateShown:
             ),
         ]
         shown = tuple((each.fault, each.caught) for each in faults)
+        asked = (len(value["prompts"]), str(value["corpus"])) if "corpus" in value else None
         return CertificateShown(
-            bool(value["passed"]), tuple(tests), shown, value["verifier"]["name"], value["bundle"]
+            bool(value["passed"]),
+            tuple(tests),
+            shown,
+            value["verifier"]["name"],
+            value["bundle"],
+            asked,
         )
     except (KeyError, TypeError) as error:
         raise ArtifactError(

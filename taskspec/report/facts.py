@@ -246,6 +246,7 @@ class CertificateShown:
         faults: Faults that were planted, and whether a test saw each.
         verifier: Name of the verifier that it was made with.
         bundle: Identity of the bundle that it is of; None where that has none.
+        asked: Prompts, and the corpus that they are from; None where an earlier version wrote it.
     """
 
     passed: bool
@@ -253,6 +254,7 @@ class CertificateShown:
     faults: tuple[tuple[str, bool], ...]
     verifier: str
     bundle: str | None
+    asked: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True)

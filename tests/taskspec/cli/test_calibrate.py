@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
+from taskspec.interfaces import Sampling
 from taskspec.serving.bundle import read_manifest
 
 
@@ -51,3 +52,43 @@ def test_a_bundle_s_lengths_are_chosen_anew_and_written(
     row = json.loads((recipe.parent / "prompts.jsonl").read_text().splitlines()[0])
     prompt = row["messages"][-1]["content"]
     assert "none (plain decoding)" in invoke("generate", str(bundle), prompt, "--stats").output
+
+
+def test_costs_are_those_of_the_bundle_s_sampling(
+    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe()
+    monkeypatch.chdir(recipe.parent)
+    sampled = ("decode.verifier=rejection", "decode.temperature=0.7", "decode.top_k=5")
+    assert invoke("run", recipe.name, *sampled).exit_code == 0
+    measured = []
+
+    def measure(*arguments: Any) -> float:
+        measured.append(arguments[-1])
+        return 0.01
+
+    monkeypatch.setattr("taskspec.serving.calibration.measure_draft", measure)
+    result = invoke("calibrate", "runs/tiny/bundle", "--corpus", "prompts.jsonl", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert measured and set(measured) == {Sampling(0.7, top_k=5)}
+
+
+def test_any_prompt_serves_to_measure_with(
+    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe()
+    monkeypatch.chdir(recipe.parent)
+    assert invoke("run", recipe.name).exit_code == 0
+    trained = [
+        line
+        for line in Path("prompts.jsonl").read_text().splitlines()
+        if json.loads(line)["split"] == "train"
+    ]
+    Path("known.jsonl").write_text("\n".join(trained))
+    common = ("calibrate", "runs/tiny/bundle", "--dry-run", "--corpus")
+    assert invoke(*common, "known.jsonl").exit_code == 0
+    Path("long.jsonl").write_text(json.dumps({"prompt": "w1 " * 300}))
+    result = invoke(*common, "long.jsonl")
+    assert result.exit_code == 2 and "give shorter ones with --corpus" in " ".join(
+        result.output.split()
+    )

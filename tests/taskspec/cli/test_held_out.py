@@ -86,3 +86,18 @@ def test_where_nothing_is_new_the_error_says_what_to_do(draw: Draw, corpus: Path
         CorpusError, match=r"has seen all \d+ held-out prompts .* the run's own --seed"
     ):
         draw(everything)
+
+
+def test_a_file_of_held_out_prompts_alone_is_used(draw: Draw, corpus: Path) -> None:
+    rows = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
+    marked = [json.dumps(row | {"split": "test"}) for row in rows[:3]]
+    corpus.write_text("\n".join(marked), encoding="utf-8")
+    assert len(draw(frozenset())[0]) == 3
+
+
+def test_where_nothing_is_held_out_the_error_says_how_to_mark_prompts(
+    draw: Draw, corpus: Path
+) -> None:
+    corpus.write_text('{"prompt": "w1", "split": "train"}\n', encoding="utf-8")
+    with pytest.raises(CorpusError, match='holds out none of its 1 prompts; .*"split": "test"'):
+        draw(frozenset())

@@ -95,6 +95,7 @@ def test_a_finished_run_has_a_report_and_can_be_compared(write_recipe: Callable[
     assert result.exit_code == 0
     assert "undecided" in result.output
     assert (other / "compared-with-tiny.html").is_file()
+    assert "typo is not a run's folder" in refuse(folder, folder.with_name("typo"))
 
     evidence = json.loads((folder / "stages/06-assign/assignment.json").read_text())
     for task, written in zip(facts.tasks, evidence["evidence"], strict=True):

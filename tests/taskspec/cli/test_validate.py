@@ -103,3 +103,9 @@ def test_tasks_left_out_must_be_there(validate):
     result = validate(RECIPE, "corpus.leave_out=[mth]")
     assert result.exit_code == 2
     assert "corpus.leave_out: no prompt has the task 'mth'; tasks are: none" in result.output
+
+
+def test_a_device_that_is_not_here_is_noted(validate):
+    result = validate(RECIPE, "target.device=cuda:99")
+    assert result.exit_code == 0 and "my.yaml is fine" in result.output
+    assert "it cannot run here as it is: device 'cuda:99' is not here" in result.output

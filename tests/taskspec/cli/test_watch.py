@@ -112,3 +112,9 @@ def test_a_bundle_that_measures_no_distances_says_so(bundle: Path) -> None:
     (bundle / "known.safetensors").unlink()
     AnswerLog(Path("log.jsonl")).add(replace(GOOD, distance=None, unknown=None), [])
     assert "not measured by this bundle" in watch()
+
+
+def test_a_bundle_that_was_copied_in_part_is_told(bundle: Path) -> None:
+    known = bundle / "known.safetensors"
+    known.write_bytes(known.read_bytes()[:40])
+    assert "is not whole" in watch(code=2) and "copy it again" in watch(code=2)

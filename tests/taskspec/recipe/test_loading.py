@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from taskspec.errors import RecipeError
 from taskspec.recipe.alignment import AlignConfig
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.loading import load_recipe
@@ -32,6 +33,23 @@ def test_a_section_keeps_its_default_plugin_when_only_options_are_given(load, mi
 def test_texts_that_look_like_dates_or_numbers_stay_text(load, minimal):
     recipe = load(minimal.replace("trial", "2026-01-01") + "runs: 12\n").recipe
     assert (recipe.name, recipe.runs) == ("2026-01-01", "12")
+
+
+@pytest.mark.parametrize("name", ["010", "0x10", "2024_05_01"])
+def test_a_name_that_other_readers_take_for_a_number_stays_as_it_is_written(load, minimal, name):
+    assert load(minimal.replace("trial", name)).recipe.name == name
+    assert load(minimal, f"name={name}").recipe.name == name
+
+
+def test_a_name_that_would_become_another_one_is_refused(load, minimal):
+    for recipe, overrides in ((minimal.replace("trial", "1.10"), ()), (minimal, ("name=1.10",))):
+        with pytest.raises(RecipeError, match="name: expected text, found 1.1; put it in quotes"):
+            load(recipe, *overrides)
+    assert load(minimal, "name='1.10'").recipe.name == "1.10"
+
+
+def test_thousands_may_be_set_apart(load, minimal):
+    assert load(minimal, "align.tokens=30_000").recipe.align.tokens == 30_000
 
 
 def test_a_system_message_may_hold_anything(load, minimal):

@@ -80,6 +80,8 @@ def facts(results: Results) -> RunFacts:
         recipe="name: mine\n",
         settings={
             "name": "mine",
+            "seed": 0,
+            "corpus": {"path": "package:prompts/quickstart.jsonl"},
             "target": {"model": "tiny"},
             "align": {"tokens": 10},
             "route": {"quarantine": False},

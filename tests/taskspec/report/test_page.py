@@ -168,6 +168,9 @@ def test_commands_can_be_copied_whatever_the_folder_is_called(facts: RunFacts) -
     text = Page(render_run(replace(facts, place="my runs/x", certificate=None))).text
     assert "taskspec report 'my runs/x'" in text
     assert "--out 'my runs/x/bundle/certificate.json'" in text
+    assert f"--corpus {facts.settings['corpus']['path']}" in text and "--seed" not in text
+    seeded = replace(facts, settings={**facts.settings, "seed": 7}, certificate=None)
+    assert "--seed 7" in Page(render_run(seeded)).text
     lossy = replace(facts.results, verifier=VerifierUsed("typical", False))
     assert "taskspec certify" not in render_run(replace(facts, results=lossy, certificate=None))
 
@@ -187,6 +190,8 @@ def test_a_certificate_is_shown(facts: RunFacts) -> None:
         {
             "bundle": "1f",
             "passed": True,
+            "corpus": "my-prompts.jsonl",
+            "prompts": ["a", "b"],
             "greedy": [
                 {
                     "dtype": "float32",
@@ -205,6 +210,7 @@ def test_a_certificate_is_shown(facts: RunFacts) -> None:
     )
     text = Page(render_run(replace(facts, certificate=certificate))).text
     assert "Certified" in text and "1,200 prompts" in text
+    assert "Answered were 2 prompts of my-prompts.jsonl." in text
     assert "off by one" in text and "caught" in text
 
 
