@@ -108,7 +108,7 @@ def save_random_adapter(target: LanguageModel, folder: Path, to: Path, seed: int
     torch.manual_seed(seed)
     base: Any = CausalLM.load(folder, target, CausalLMOptions()).module
     config = LoraConfig(r=RANK, target_modules="all-linear", init_lora_weights=False)
-    get_peft_model(base, config).save_pretrained(to)
+    get_peft_model(base, config).save_pretrained(str(to))
 
 
 def table(name: str, series: Series) -> str:

@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 POSITIONS, WIDTH = 1024, 576
 VOCABULARIES = (8_192, 49_152, 151_936)
@@ -37,7 +38,8 @@ def measure(vocabulary: int, most_logits: int) -> tuple[float, float]:
     states.grad, head.weight.grad = torch.zeros_like(states), torch.zeros_like(head.weight)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
-    alignment_loss(states, head, KD(), teacher, None, vocabulary, most_logits).loss.backward()
+    loss: Any = alignment_loss(states, head, KD(), teacher, None, vocabulary, most_logits).loss
+    loss.backward()
     seconds = time.perf_counter() - started
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, seconds
 

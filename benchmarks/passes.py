@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -91,7 +92,7 @@ def main() -> None:
         num_key_value_heads=3,
         max_position_embeddings=2**17,
     )
-    model = LlamaForCausalLM(config).bfloat16().eval()
+    model: Any = LlamaForCausalLM(config).bfloat16()
     decoder = NativeDecoder(model.model, 1, max(asked.before) + max(TOKENS))
     with tempfile.TemporaryDirectory() as scratch:
         libraries = {

@@ -54,7 +54,8 @@ def random_model(shape: str, device: str, **changes: Any) -> Any:
     config = LlamaConfig(**SHAPES[shape], max_position_embeddings=8192, **changes)
     torch.manual_seed(0)
     with torch.device(device):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+        untyped: Any = AutoModelForCausalLM
+        return untyped.from_config(config, dtype=torch.bfloat16).eval()
 
 
 def main() -> None:

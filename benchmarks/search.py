@@ -16,6 +16,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,9 @@ def run(recipe: str, overrides: Sequence[str], kind: str, begun: RunContext | No
     own = [f"name={name}-{kind}", *(["align.search.rounds=1"] if kind == EXHAUSTIVE else [])]
     loaded = load_recipe(recipe, [*overrides, *own], registry)
     folder = Path(loaded.recipe.runs) / loaded.recipe.name
-    for stage in SHARED_STAGES if begun is not None else ():
-        source = begun.stage_folders[stage]
+    shared = {} if begun is None else begun.stage_folders
+    for stage in SHARED_STAGES if shared else ():
+        source = shared[stage]
         if not (folder / "stages" / source.name).exists():
             shutil.copytree(source, folder / "stages" / source.name)
     count = [stage.name for stage in stages()].index("assign") + 1
@@ -139,7 +141,7 @@ def time_task(
             turn = (index + repeat) % len(names)
             for name in names[turn:] + names[:turn]:
                 asked: Request = replace(request, draft=choices[name])
-                timed = decode_timed(bench.engine, lambda asked=asked: asked)
+                timed = decode_timed(bench.engine, partial(replace, asked))
                 taken[name].append(timed.seconds)
                 if not repeat:
                     tokens[name].append(len(timed.generation.tokens))

@@ -58,12 +58,13 @@ def other_engines(
     draft = None if assistant is None else _export(bundle, assistant, scratch)
     found: dict[str, EnginePlan] = {}
     for name in wanted:
+        if device.type != "cpu" and name in _ON_CPU:
+            console.print(f"{name} is left out; it runs on the CPU, the target on {device}")
+            continue
         python = {"python": given[name]} if name in given else {}
         ways = _ways(bundle, name, draft, gguf)
         plans = {way: EnginePlan(name, common | own, **python) for way, own in ways.items()}
-        if device.type != "cpu" and name in _ON_CPU:
-            console.print(f"{name} is left out; it runs on the CPU, the target on {device}")
-        elif not plans:
+        if not plans:
             need = "a draft: --assistant NAME" if name == "flashspec" else "weights: --gguf FILE"
             console.print(f"{name} is left out; it needs {need}")
         elif not all(plan.installed for plan in plans.values()):

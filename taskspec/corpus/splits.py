@@ -36,24 +36,14 @@ def split_examples(examples: Sequence[Example], config: CorpusConfig, seed: int)
         CorpusError: When a split would be too small to work with.
     """
     split = with_splits(examples, config, seed)
-    counts = check_enough(split, config)
+    counts = Counter(example.split for example in split)
+    if any(counts[name] < least for name, least in _LEAST.items()):
+        raise CorpusError(_too_few(config, counts))
     if config.limit is None or counts["train"] <= config.limit:
         return split
     train = [example.id for example in split if example.split == "train"]
     kept = set(sorted(train, key=lambda name: _place("limit", name, seed))[: config.limit])
     return [example for example in split if example.split != "train" or example.id in kept]
-
-
-def check_enough(examples: Sequence[Example], config: CorpusConfig) -> Counter[str | None]:
-    """Refuse splits that are too small to work with; how many prompts each has.
-
-    Raises:
-        CorpusError: Saying how many there are, and how many are needed.
-    """
-    counts = Counter(example.split for example in examples)
-    if any(counts[name] < least for name, least in _LEAST.items()):
-        raise CorpusError(_too_few(config, counts))
-    return counts
 
 
 def with_splits(examples: Sequence[Example], config: CorpusConfig, seed: int) -> list[Example]:

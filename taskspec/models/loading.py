@@ -22,6 +22,8 @@ from taskspec.models.fetching import ensure_fetched
 from taskspec.models.heads import checked_head
 from taskspec.models.quiet import quiet_transformers
 
+_NOT_THE_MODEL_S = {"_name_or_path", "transformers_version", "dtype", "_attn_implementation"}
+"""Parts of a configuration that say how a model was loaded."""
 _LAYER_KINDS = {"full_attention", "sliding_attention"}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -48,7 +50,7 @@ class LanguageModel:
         model: The transformers causal LM, in evaluation mode, nothing trainable.
         tokenizer: Its tokenizer.
         source: The name, hub id or folder it was asked for by.
-        fingerprint: Identity of its weights and configuration.
+        fingerprint: Identity of its weights and configuration, by their source.
         eos_token_ids: Tokens that end an answer.
         head: Final hidden states [..., H] to logits [..., V], caps and scales included.
     """
@@ -95,17 +97,23 @@ class LanguageModel:
         return dtype
 
     def digest(self) -> str:
-        """SHA-256 of the weights as they are in memory, and of vocabulary and chat template.
+        """SHA-256 of the weights as they are in memory, and of configuration and tokenizer.
 
-        Wherever a model lies and however its files are cut, the same one gives the same digest.
+        Wherever a model lies and however its files are cut, the same one gives the same digest, as
+        long as transformers reads it the same way.
         """
         digest = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy())
-        words = sorted(self.tokenizer.get_vocab().items())
-        digest.update(json.dumps([words, self.tokenizer.chat_template]).encode())
+        untyped: Any = self.model
+        config = {k: v for k, v in untyped.config.to_dict().items() if k not in _NOT_THE_MODEL_S}
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        reads = sorted(self.tokenizer.get_vocab().items()) if backend is None else backend.to_str()
+        ends = sorted(self.eos_token_ids)
+        described = [config, reads, self.tokenizer.chat_template, ends]
+        digest.update(json.dumps(described, sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
     def in_float32(self) -> LanguageModel:
@@ -258,10 +266,16 @@ def _load(source: str, dtype: torch.dtype, device: torch.device) -> LanguageMode
         model=model,
         tokenizer=tokenizer,
         source=source,
-        fingerprint=model_fingerprint(source),
+        fingerprint=_with_commit(model_fingerprint(source), config),
         eos_token_ids=_eos_token_ids(model, tokenizer),
         head=checked_head(source, model),
     )
+
+
+def _with_commit(fingerprint: str, config: Any) -> str:
+    """A hub id's fingerprint with the commit that was loaded, where the hub named one."""
+    commit = getattr(config, "_commit_hash", None)
+    return fingerprint if tells_weights(fingerprint) or not commit else f"{fingerprint}@{commit}"
 
 
 def load_tokenizer(source: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def answer_all(
     requests: Sequence[Request],
     known: Sequence[StoredAnswer],
     label: str,
+    check: Callable[[Sequence[StoredAnswer]], None] = lambda answers: None,
 ) -> list[StoredAnswer]:
     """Have the target, or the recipe's server, answer what is not known.
 
@@ -71,6 +72,8 @@ def answer_all(
         requests: What to answer.
         known: Answers that are there.
         label: What to call the work.
+        check: Told of all answers when a server has given its own; what it refuses is asked again
+            by the same command.
     """
     there = {each.id for each in known}
     left = [request for request in requests if request.id not in there]
@@ -80,7 +83,11 @@ def answer_all(
     if not context.recipe.collect.endpoint.url:
         return [*known, *_answer(context, folder, shards, left, label)]
     may_fail = context.recipe.collect.endpoint.max_failed * len(requests)
-    return [*known, *_ask(context, folder, shards, left, label, may_fail)]
+
+    def check_all(answers: Sequence[StoredAnswer]) -> None:
+        check([*known, *answers])
+
+    return [*known, *_ask(context, folder, shards, left, label, may_fail, check_all)]
 
 
 def answers_before(
@@ -185,6 +192,7 @@ def _ask(
     requests: Sequence[Request],
     label: str,
     may_fail: float,
+    check: Callable[[Sequence[StoredAnswer]], None],
 ) -> list[StoredAnswer]:
     """Have the recipe's endpoint answer; writes shards and what became of every request."""
     accounted, journal = folder / f"{name}-{_ACCOUNTING}", folder / f"{name}.jsonl"
@@ -197,6 +205,7 @@ def _ask(
         answers, accounting = ask_all(
             context.target, model, endpoint, requests, journal, advance, may_fail
         )
+    check(answers)
     size = context.recipe.collect.batch_size * _SHARD_BATCHES
     for index, start in enumerate(range(0, len(answers), size)):
         write_answers(_shard(folder, name, index), answers[start : start + size])

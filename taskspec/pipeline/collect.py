@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING, Any
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.corpus.examples import Example, Message
 from taskspec.corpus.readers import read_examples
-from taskspec.corpus.splits import (
-    check_enough,
-    check_left_out,
-    copies_left_out,
-    split_examples,
-)
+from taskspec.corpus.splits import check_left_out, copies_left_out, split_examples
 from taskspec.decoding.records import Request
-from taskspec.errors import CorpusError
+from taskspec.errors import CorpusError, ModelError
 from taskspec.interfaces import Sampling
 from taskspec.pipeline.answering import (
     ANSWERS,
@@ -75,13 +70,16 @@ class Collect(Stage):
         check_drafts(context)
         requests = self._requests(context, examples)
         known = self.known(context, folder, ANSWERS, requests)
-        answers = answer_all(context, folder, ANSWERS, requests, known, "answering prompts")
+
+        def check(answers: Sequence[StoredAnswer]) -> None:
+            _check_answered(_answered(examples, answers))
+
+        label = "answering prompts"
+        answers = answer_all(context, folder, ANSWERS, requests, known, label, check)
         wanted = self._free_requests(context)
         begun = self.known(context, folder, FREE, wanted)
         free = answer_all(context, folder, FREE, wanted, begun, "sampling free text")
-        answered = {each.id for each in answers}
-        examples = [each for each in examples if each.split == "test" or each.id in answered]
-        check_enough(examples, recipe.corpus)
+        examples = _answered(examples, answers)
         write_json(folder / EXAMPLES, [_as_json(example) for example in examples])
         tokens = sum(len(answer.answer_ids) for answer in answers)
         counts = {split: sum(e.split == split for e in examples) for split in _SPLITS}
@@ -143,6 +141,26 @@ class Collect(Stage):
             )
             for index in range(count)
         ]
+
+
+def _answered(examples: Sequence[Example], answers: Sequence[StoredAnswer]) -> list[Example]:
+    """The prompts that a run goes on with: held-out ones, and others that have an answer."""
+    there = {each.id for each in answers}
+    return [each for each in examples if each.split == "test" or each.id in there]
+
+
+def _check_answered(examples: Sequence[Example]) -> None:
+    """Refuse to go on when a server left too few prompts with an answer.
+
+    Raises:
+        ModelError: Saying how many there are.
+    """
+    train, validation = (sum(e.split == split for e in examples) for split in _SPLITS[:2])
+    if train < 2 or not validation:
+        raise ModelError(
+            f"the server answered {train} training and {validation} validation prompts, too few to "
+            "go on; see to it and run the same command again, which asks for the others"
+        )
 
 
 def _corpus_settings(config: CorpusConfig) -> dict[str, Any]:

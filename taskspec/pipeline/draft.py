@@ -52,16 +52,18 @@ class Draft(Stage):
 
     def run(self, context: RunContext, folder: Path) -> str:
         """Write one folder per draft of the pool."""
-        check_drafts(context)
+        if context.writes:
+            check_drafts(context)
         answers = split_answers(context, "train")
         settings = self.settings(context)
-        # Of the tasks nothing counts but how many there are.
+        # Of the tasks nothing counts but how many there are; which prompts are known does.
         tasks = len(load_tasks(context.stage_folders["partition"]).names)
+        known = [(each.id, each.split) for each in known_examples(context)]
         collected = results_of([context.stage_folders["collect"]])
         lines = []
         for name in context.recipe.draft.pool:
             own = settings | {"pool": settings["pool"][name]}
-            identity = digest([own, name, tasks, *collected])
+            identity = digest([own, name, tasks, known, *collected])
             build = partial(self._build, context, name, answers)
             made = do_together(context, folder / name, identity, build)
             lines += made or [f"{name}: kept"]

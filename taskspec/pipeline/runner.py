@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from taskspec.errors import ArtifactError
-from taskspec.models.loading import find_device
 from taskspec.pipeline.artifacts import (
     check_files,
     finished,
@@ -63,7 +62,6 @@ def run_stages(
             finished stage was altered.
         ModelError: When this machine cannot train as the recipe says.
     """
-    find_device(loaded.recipe.target.device)
     check_launch(loaded.recipe.align)
     folder = Path(loaded.recipe.runs) / loaded.recipe.name
     context = RunContext(loaded, registry, folder, console)
@@ -150,7 +148,6 @@ def follow_run(stages: Sequence[Stage], loaded: LoadedRecipe, registry: Registry
     Raises:
         ModelError: When this machine cannot train as the recipe says.
     """
-    find_device(loaded.recipe.target.device)
     check_launch(loaded.recipe.align)
     folder = Path(loaded.recipe.runs) / loaded.recipe.name
     _use_threads(loaded)

@@ -12,6 +12,7 @@ from taskspec.errors import ArtifactError
 from taskspec.pipeline.alignment_jobs import COST, WEIGHTS, Job, bring_up, task_key
 from taskspec.pipeline.artifacts import digest, read_done, read_json, results_of, write_json
 from taskspec.pipeline.context import RunContext
+from taskspec.pipeline.draft import Draft
 from taskspec.pipeline.draft_bench import DraftBench
 from taskspec.pipeline.entries import Made, draft_members, entries_of, pool_name
 from taskspec.pipeline.halving import Promise, round_ends, verdicts
@@ -124,7 +125,8 @@ class Search:
             for job in everyone:
                 bring_up(self.context, self.folder, job, self.settings)
             made = results_of(self.folder / job.folder for job in everyone)
-            identity = digest([self.settings, number, *made])
+            pool = Draft().settings(self.context)["pool"]
+            identity = digest([self.settings, pool, number, *made])
             do_together(self.context, measured, identity, lambda work: self._measure(work, jobs))
         try:
             found, done = read_round(read_json(measured / _ROUND)), read_done(measured)

@@ -72,8 +72,8 @@ def learn_by_speed(
     by_speed = config.labels == "speed"
     drawn = _drawn(validation_by_task(context, tasks), config.speed_prompts, context.recipe.seed)
     few = [each for own in drawn for each in own[::2]] if by_speed else []
-    # Of single prompts none is left.
-    held = [each for own in drawn for each in (own[1::2] if by_speed else own)] or few
+    # A single prompt of a task has to do both.
+    held = [each for own in drawn for each in (own[1::2] or own if by_speed else own)]
     timed = prompt_seconds(context, [*few, *held], (*ways, assigned.fallback))
     judge = _Judge(held, timed.seconds[len(few) :], ways, assigned, encoder, config)
 

@@ -42,9 +42,10 @@ def convert(hint: Any, value: Any) -> Any:
         return value
     if _has_interpolation(value):
         raise ValueError("${...} is not filled in here; write the value itself")
-    if hint in (str, str | None) and isinstance(value, bool | float):
+    for text in value if hint == list[str] and isinstance(value, list) else [value]:
         # 1.10 is read as 1.1, which is another name.
-        raise ValueError(f"expected text, found {show(value)}; put it in quotes")
+        if hint in (str, str | None, list[str]) and isinstance(text, bool | float):
+            raise ValueError(f"expected text, found {show(text)}; put it in quotes")
     try:
         merged = OmegaConf.merge(_holder(hint), {"value": value})
         return OmegaConf.to_object(merged).value  # type: ignore[union-attr]

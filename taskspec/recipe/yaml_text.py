@@ -9,12 +9,15 @@ import yaml
 
 _DATE = "tag:yaml.org,2002:timestamp"
 _INTEGER = "tag:yaml.org,2002:int"
-_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:_[0-9]{3})+)$")
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)$")
 _NEXT_LINE = "\x85"
 
 
 class _Loader(yaml.SafeLoader):
-    """Without dates, and whole numbers in tens alone: a run may be named 2026-01-01 or 010."""
+    """Without dates, and with whole numbers as they are written out alone.
+
+    So a run may be named 2026-01-01, 010 or 1_000. Where a number is wanted, 1_000 is one.
+    """
 
 
 class _Dumper(yaml.SafeDumper):

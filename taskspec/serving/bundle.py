@@ -340,9 +340,12 @@ def load_bundle(
 
 def _is_target(model: LanguageModel, manifest: BundleManifest) -> bool:
     """Whether a model has the weights that the bundle was made for."""
-    same = model.fingerprint == manifest.target_fingerprint
-    if manifest.target_digest is None or (same and tells_weights(model.fingerprint)):
-        return same
+    known = manifest.target_fingerprint
+    if manifest.target_digest is None:
+        # Of an earlier version, which knew hub ids without their commits.
+        return known in (model.fingerprint, model.fingerprint.partition("@")[0])
+    if model.fingerprint == known and tells_weights(known):
+        return True
     return model.digest() == manifest.target_digest
 
 

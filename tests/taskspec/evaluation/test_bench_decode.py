@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from taskspec.cli.main import app
 from taskspec.errors import TaskSpecError
+from taskspec.evaluation.bench_decode import _drafts
 from taskspec.evaluation.bench_engines import EnginePlan, OtherEngine
 from taskspec.evaluation.bench_ways import Answered, BenchPrompt, choose_prompts, take_turns, theirs
+from taskspec.evaluation.bench_worker import _transformers_model
+from taskspec.recipe.choice import PluginChoice
 from taskspec.serving.bundle import read_manifest
+from taskspec.serving.pool import DraftEntry, Pool
+from taskspec.serving.routing import Assignment
 
 
 def prompts(counts: dict[str, int]) -> list[BenchPrompt]:
@@ -144,3 +153,32 @@ def test_an_engine_that_ends_is_left_out_and_named(tmp_path: Path, at: str) -> N
         found, failed = take_turns(ways, prompts, 2, lambda: None)
     assert set(found) == {"ours"} and [len(each) for each in found["ours"]] == [2, 2, 2]
     assert failed == {"vllm": "vllm ended without an answer: no memory left"}
+
+
+def test_a_draft_is_timed_at_each_length_that_a_task_has() -> None:
+    tasks = [Assignment("a", "small", 3), Assignment("b", "small", 4), Assignment("c", None, 0)]
+    entry = DraftEntry("small", PluginChoice("causal-lm"), Path("small"))
+    manifest = SimpleNamespace(tasks=tasks, fallback=Assignment("fallback", "small", 3))
+    bundle: Any = SimpleNamespace(manifest=manifest, pool=Pool({}, {"small": entry}))
+    found = _drafts(bundle)
+    assert {name: choice.draft_length for name, choice in found.items()} == {
+        "small, 3": 3,
+        "small, 4": 4,
+    }
+
+
+def test_another_engine_answers_without_its_model_s_own_penalties(
+    tiny_llama_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_llama_folder, tmp_path / "penalised")
+    settings = {"repetition_penalty": 1.3, "eos_token_id": 1, "temperature": 0.7}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    common = {"dtype": "float32", "device": "cpu"}
+    model = _transformers_model({**common, "model": str(folder)}, "model")
+    ids = torch.tensor([[5, 6, 7]])
+    asked = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": 0}
+    answer = model.generate(ids, **asked)[0].tolist()
+    expected = ids[0].tolist()
+    for _ in range(20):
+        expected.append(int(model(torch.tensor([expected])).logits[0, -1].argmax()))
+    assert answer == expected

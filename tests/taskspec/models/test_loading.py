@@ -186,9 +186,30 @@ def test_the_same_weights_have_one_digest_wherever_they_lie(copied, tiny_llama_f
     with torch.no_grad():
         next(other.model.parameters())[0, 0] += 1
     assert own.digest() != other.digest()
+
+
+@pytest.mark.parametrize("change", ["chat template", "configuration", "tokenizer"])
+def test_what_reads_or_computes_otherwise_has_another_digest(copied, tiny_llama_folder, change):
+    own = load_language_model(str(tiny_llama_folder), device="cpu")
     other = load_language_model(str(copied), device="cpu")
-    other.tokenizer.chat_template += " "
+    if change == "chat template":
+        other.tokenizer.chat_template += " "
+    elif change == "configuration":
+        other.model.config.rms_norm_eps *= 10
+    else:
+        from tokenizers.normalizers import Lowercase
+
+        other.tokenizer.backend_tokenizer.normalizer = Lowercase()
     assert own.digest() != other.digest()
+
+
+def test_a_hub_id_is_known_by_the_commit_that_was_loaded(copied, monkeypatch):
+    from transformers import LlamaConfig
+
+    monkeypatch.setattr("taskspec.models.loading.model_fingerprint", lambda _: "hub:some/model")
+    assert load_language_model(str(copied), device="cpu").fingerprint == "hub:some/model"
+    monkeypatch.setattr(LlamaConfig, "_commit_hash", "0123", raising=False)
+    assert load_language_model(str(copied), device="cpu").fingerprint == "hub:some/model@0123"
 
 
 def test_a_hub_id_alone_says_nothing_of_weights():

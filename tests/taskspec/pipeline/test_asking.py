@@ -178,3 +178,19 @@ def test_where_the_same_model_is_served_does_not_matter(server: Any, collect: Ru
     before = (folder / "done.json").read_text()
     elsewhere = (*server.settings(), "collect.endpoint.url=http://127.0.0.1:9/v1", ONE_BY_ONE)
     assert (collect(*elsewhere) / "done.json").read_text() == before
+
+
+def test_where_too_few_prompts_are_answered_the_others_are_asked_again(
+    server: Any, collect: Run, whole: dict[str, Any]
+) -> None:
+    examples = load_examples(collect("name=here", "collect.signal=none"))
+    validation = [each.id for each in examples if each.split == "validation"]
+    server.broken = {whole[name].prompt_ids for name in validation}
+    lenient = server.settings(ONE_BY_ONE, "collect.endpoint.max_failed=0.5")
+    for _ in range(2):
+        with pytest.raises(ModelError, match="training and 0 validation prompts, too few to go on"):
+            collect(*lenient)
+    asked = len(server.asked)
+    server.broken = set()
+    assert load_answers(collect(*lenient)) == whole
+    assert len(server.asked) - asked == len(validation)

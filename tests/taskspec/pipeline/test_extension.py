@@ -169,3 +169,16 @@ def test_a_log_of_answers_is_read_whatever_became_of_its_lines(run: Path) -> Non
     assert "silent.jsonl is a log without prompts; answer with --watch-prompts" in said
     said = " ".join(invoke("extend", str(run), "log.jsonl", "align.tokens=300").split())
     assert "note: lines of log.jsonl that are left out, as they hold no whole prompt: 19" in said
+
+
+def test_what_is_stopped_before_its_run_leaves_no_corpus(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_prompts("new.jsonl", range(70, 82), {"train": 14, "validation": 2, "test": 2})
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("taskspec.pipeline.extension.load_recipe", stopped)
+    assert "interrupted" in invoke("extend", str(run), "new.jsonl", code=130)
+    assert not run.with_name("tiny-extended").exists()

@@ -157,6 +157,9 @@ def test_a_draft_that_knows_no_task_is_kept_when_tasks_change(
     run(recipe)
     _, printed = run(recipe, "partition.shuffled=true", "route.threshold=0")
     assert "small: as before" in printed and "small@task-0: as before" not in printed
+    # What is left out must be in no draft, as many tasks as there are.
+    _, printed = run(recipe, "corpus.leave_out=[low]", "partition.options.clusters=2")
+    assert "small: causal-lm" in printed and "small: as before" not in printed
 
 
 def test_drafts_are_checked_before_work_also_where_answers_are_there(

@@ -35,7 +35,7 @@ def test_texts_that_look_like_dates_or_numbers_stay_text(load, minimal):
     assert (recipe.name, recipe.runs) == ("2026-01-01", "12")
 
 
-@pytest.mark.parametrize("name", ["010", "0x10", "2024_05_01"])
+@pytest.mark.parametrize("name", ["010", "0x10", "2024_05_01", "1_000"])
 def test_a_name_that_other_readers_take_for_a_number_stays_as_it_is_written(load, minimal, name):
     assert load(minimal.replace("trial", name)).recipe.name == name
     assert load(minimal, f"name={name}").recipe.name == name
