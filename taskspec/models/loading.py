@@ -266,16 +266,20 @@ def _load(source: str, dtype: torch.dtype, device: torch.device) -> LanguageMode
         model=model,
         tokenizer=tokenizer,
         source=source,
-        fingerprint=_with_commit(model_fingerprint(source), config),
+        fingerprint=_with_commit(model_fingerprint(source), source),
         eos_token_ids=_eos_token_ids(model, tokenizer),
         head=checked_head(source, model),
     )
 
 
-def _with_commit(fingerprint: str, config: Any) -> str:
-    """A hub id's fingerprint with the commit that was loaded, where the hub named one."""
-    commit = getattr(config, "_commit_hash", None)
-    return fingerprint if tells_weights(fingerprint) or not commit else f"{fingerprint}@{commit}"
+def _with_commit(fingerprint: str, source: str) -> str:
+    """A hub id's fingerprint with the commit that was loaded, as its place in the cache tells."""
+    if tells_weights(fingerprint):
+        return fingerprint
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source, "config.json")
+    return f"{fingerprint}@{Path(found).parent.name}" if isinstance(found, str) else fingerprint
 
 
 def load_tokenizer(source: str) -> Any:

@@ -77,6 +77,7 @@ def test_weights_that_changed_behind_a_hub_id_are_refused(
 ) -> None:
     registry, file = default_registry(), bundle / "bundle.json"
     monkeypatch.setattr("taskspec.models.loading.model_fingerprint", lambda _: "hub:some/model")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     made = json.loads(file.read_text()) | {"target_fingerprint": "hub:some/model"}
     file.write_text(json.dumps(made))
     load_bundle(bundle, registry)
