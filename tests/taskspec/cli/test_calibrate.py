@@ -71,14 +71,7 @@ def test_costs_are_those_of_the_bundle_s_sampling(
     result = invoke("calibrate", "runs/tiny/bundle", "--corpus", "prompts.jsonl", "--dry-run")
     assert result.exit_code == 0, result.output
     assert measured and set(measured) == {Sampling(0.7, top_k=5)}
-
-
-def test_any_prompt_serves_to_measure_with(
-    write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = write_recipe()
-    monkeypatch.chdir(recipe.parent)
-    assert invoke("run", recipe.name).exit_code == 0
+    # Any prompt serves to measure with, also one that drafts have learnt.
     trained = [
         line
         for line in Path("prompts.jsonl").read_text().splitlines()

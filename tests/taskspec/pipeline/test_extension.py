@@ -149,6 +149,7 @@ def test_only_groups_large_enough_to_learn_from_become_tasks() -> None:
     assert not group(found % 5, vectors, np.arange(30) % 4 == 0, "nearest").any()
 
 
+@pytest.mark.slow
 def test_a_log_of_answers_is_read_whatever_became_of_its_lines(run: Path) -> None:
     write_prompts("new.jsonl", range(70, 82), {"train": 14, "validation": 2, "test": 2})
     bundle = str(run / "bundle")

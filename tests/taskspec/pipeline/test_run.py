@@ -132,6 +132,7 @@ def test_a_draft_more_costs_no_other_its_training(write_recipe: Callable[..., Pa
     assert "copier: as before" in printed and weights() != before
 
 
+@pytest.mark.slow
 def test_what_an_interrupted_run_had_taught_serves_another_recipe(
     write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +151,7 @@ def test_what_an_interrupted_run_had_taught_serves_another_recipe(
     assert not list(context.folder.rglob(".*.left"))
 
 
+@pytest.mark.slow
 def test_a_draft_that_knows_no_task_is_kept_when_tasks_change(
     write_recipe: Callable[..., Path],
 ) -> None:
@@ -162,6 +164,7 @@ def test_a_draft_that_knows_no_task_is_kept_when_tasks_change(
     assert "small: causal-lm" in printed and "small: as before" not in printed
 
 
+@pytest.mark.slow
 def test_drafts_are_checked_before_work_also_where_answers_are_there(
     write_recipe: Callable[..., Path],
 ) -> None:

@@ -134,6 +134,7 @@ def test_labels_are_dealt_out_within_their_split() -> None:
     assert np.array_equal(dealt, shuffle_labels(labels, train, seed=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [24, 1], ids=["halves", "a prompt per task"])
 def test_speed_is_learnt_from_prompts_whose_answers_no_draft_knows(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, most: int
