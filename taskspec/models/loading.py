@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +17,10 @@ from torch import Tensor, nn
 from taskspec.errors import ModelError
 from taskspec.models.catalog import CATALOG, suggest
 from taskspec.models.fetching import ensure_fetched
+from taskspec.models.fingerprint import model_digest, model_fingerprint, with_commit
 from taskspec.models.heads import checked_head
 from taskspec.models.quiet import quiet_transformers
 
-_NOT_THE_MODEL_S = {"_name_or_path", "transformers_version", "dtype", "_attn_implementation"}
-"""Parts of a configuration that say how a model was loaded."""
 _LAYER_KINDS = {"full_attention", "sliding_attention"}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -97,24 +94,8 @@ class LanguageModel:
         return dtype
 
     def digest(self) -> str:
-        """SHA-256 of the weights as they are in memory, and of configuration and tokenizer.
-
-        Wherever a model lies and however its files are cut, the same one gives the same digest, as
-        long as transformers reads it the same way.
-        """
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy())
-        untyped: Any = self.model
-        config = {k: v for k, v in untyped.config.to_dict().items() if k not in _NOT_THE_MODEL_S}
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        reads = sorted(self.tokenizer.get_vocab().items()) if backend is None else backend.to_str()
-        ends = sorted(self.eos_token_ids)
-        described = [config, reads, self.tokenizer.chat_template, ends]
-        digest.update(json.dumps(described, sort_keys=True, default=str).encode())
-        return digest.hexdigest()
+        """Identity of weights, configuration and tokenizer as loaded, wherever they lie."""
+        return model_digest(self.model, self.tokenizer, self.eos_token_ids)
 
     def in_float32(self) -> LanguageModel:
         """The same weights, with which one computes in float32; itself where they are such."""
@@ -172,50 +153,6 @@ class LanguageModel:
         return (begin if begin is not None else min(self.eos_token_ids),)
 
 
-_OF_A_MODEL = {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"}
-"""Endings of what a model is loaded from: weights, configuration, tokenizer, template."""
-
-
-def tells_weights(fingerprint: str) -> bool:
-    """Whether equal fingerprints mean equal weights: a hub id's may change behind its name."""
-    return not fingerprint.startswith("hub:") or "@" in fingerprint
-
-
-def model_fingerprint(source: str) -> str:
-    """Identity of a model's weights without loading them.
-
-    For the catalog: its checksum. For a folder: a digest of weights, configuration and tokenizer.
-    For a hub id: the id itself, since its files may not be here yet.
-    """
-    entry = CATALOG.get(source)
-    if entry is not None:
-        return entry.fingerprint
-    folder = Path(source)
-    if not folder.is_dir():
-        return f"hub:{source}"
-    # sentence-transformers keeps its parts in folders of their own.
-    nested = (folder / "modules.json").is_file()
-    paths = sorted(folder.rglob("*") if nested else folder.iterdir())
-    files = [path for path in paths if path.suffix in _OF_A_MODEL and path.is_file()]
-    stats = [path.stat() for path in files]
-    return _digest_of(
-        folder.resolve(),
-        tuple(path.relative_to(folder).as_posix() for path in files),
-        tuple((stat.st_size, stat.st_mtime_ns) for stat in stats),
-    )
-
-
-@cache
-def _digest_of(folder: Path, names: tuple[str, ...], stamps: tuple[tuple[int, int], ...]) -> str:
-    """SHA-256 of files; those whose stamps stayed are not read again by this process."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode())
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
 def load_language_model(source: str, dtype: str = "float32", device: str = "auto") -> LanguageModel:
     """Load a causal LM for decoding.
 
@@ -266,20 +203,10 @@ def _load(source: str, dtype: torch.dtype, device: torch.device) -> LanguageMode
         model=model,
         tokenizer=tokenizer,
         source=source,
-        fingerprint=_with_commit(model_fingerprint(source), source),
+        fingerprint=with_commit(model_fingerprint(source), source),
         eos_token_ids=_eos_token_ids(model, tokenizer),
         head=checked_head(source, model),
     )
-
-
-def _with_commit(fingerprint: str, source: str) -> str:
-    """A hub id's fingerprint with the commit that was loaded, as its place in the cache tells."""
-    if tells_weights(fingerprint):
-        return fingerprint
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(source, "config.json")
-    return f"{fingerprint}@{Path(found).parent.name}" if isinstance(found, str) else fingerprint
 
 
 def load_tokenizer(source: str) -> Any:
@@ -323,6 +250,15 @@ def find_device(name: str) -> torch.device:
             "choose auto or cpu"
         )
     return device
+
+
+def device_here(name: str) -> str:
+    """A device by the name that another machine had, or `auto` where there is none of it here."""
+    try:
+        find_device(name)
+    except ModelError:
+        return "auto"
+    return name
 
 
 def _text_config(model: Any) -> Any:

@@ -15,7 +15,7 @@ from taskspec.decoding.engine import Engine
 from taskspec.decoding.prefixes import shared_prefixes
 from taskspec.decoding.records import Generation, Request
 from taskspec.errors import ArtifactError
-from taskspec.models.loading import model_fingerprint
+from taskspec.models.fingerprint import model_fingerprint
 from taskspec.pipeline.artifacts import (
     check_files,
     digest,

@@ -83,7 +83,7 @@ class RunContext:
 def _models(options: Mapping[str, Any]) -> dict[str, str]:
     """Fingerprints of the models that options name: of the catalog, or folders."""
     from taskspec.models.catalog import CATALOG
-    from taskspec.models.loading import model_fingerprint
+    from taskspec.models.fingerprint import model_fingerprint
 
     return {
         name: model_fingerprint(value)

@@ -16,15 +16,11 @@ from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.prefixes import Prefixes
 from taskspec.decoding.records import Generation, Request
-from taskspec.errors import ArtifactError, ModelError
+from taskspec.errors import ArtifactError
 from taskspec.files import replacing
 from taskspec.interfaces import Sampling, Verifier
-from taskspec.models.loading import (
-    LanguageModel,
-    find_device,
-    load_language_model,
-    tells_weights,
-)
+from taskspec.models.fingerprint import tells_weights
+from taskspec.models.loading import LanguageModel, device_here, load_language_model
 from taskspec.recipe.assignment import RouteConfig
 from taskspec.recipe.choice import PluginChoice
 from taskspec.recipe.plugins import make_plugin
@@ -315,7 +311,9 @@ def load_bundle(
             others.
     """
     manifest = read_manifest(folder)
-    model = load_language_model(target or manifest.target, manifest.dtype, _here(manifest.device))
+    model = load_language_model(
+        target or manifest.target, manifest.dtype, device_here(manifest.device)
+    )
     if not _is_target(model, manifest):
         raise ArtifactError(
             f"{target or manifest.target} does not hold the weights this bundle was made for; "
@@ -347,12 +345,3 @@ def _is_target(model: LanguageModel, manifest: BundleManifest) -> bool:
     if model.fingerprint == known and tells_weights(known):
         return True
     return model.digest() == manifest.target_digest
-
-
-def _here(device: str) -> str:
-    """The device a bundle's run had, or what this machine has in its place."""
-    try:
-        find_device(device)
-    except ModelError:
-        return "auto"
-    return device

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from taskspec.errors import ModelError
-from taskspec.models.loading import load_language_model, model_fingerprint, tells_weights
+from taskspec.models.fingerprint import model_fingerprint, tells_weights
+from taskspec.models.loading import load_language_model
 
 
 @dataclass
