@@ -14,6 +14,7 @@ from torch import Tensor
 
 from taskspec.errors import ModelError
 from taskspec.interfaces import DraftCorpus, Drafter, Proposal, Sampling, Target, option
+from taskspec_drafters.known_answers import KnownAnswers
 from taskspec_drafters.suffix_automaton import SEPARATOR, SuffixAutomaton
 
 _FILE = "answers.safetensors"
@@ -39,6 +40,7 @@ class SuffixOptions:
 class _Row:
     """A request: its own text, and where in the answers its longest known suffix ends."""
 
+    tokens: list[int] = field(default_factory=list)
     text: SuffixAutomaton = field(default_factory=SuffixAutomaton)
     state: int = 0
     matched: int = 0
@@ -51,13 +53,15 @@ class Suffix(Drafter):
     target's own answers to the task's training prompts, one that grows with the request. Each
     further token must have followed often enough, so drafts are long where the text repeats and
     absent where it is new. Both texts are followed as tokens are drafted, and the likelier one says
-    the next. Deterministic, so every proposal counts as one-hot.
+    the next. Deterministic, so every proposal counts as one-hot. Answers that it remembers are read
+    like those that it was built from (section 3.1, the global tree).
     """
 
     name = "suffix"
     Options = SuffixOptions
     learns_from_corpus = True
     copies = True
+    remembers = True
 
     def __init__(
         self,
@@ -65,9 +69,8 @@ class Suffix(Drafter):
         answers: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__(options)
-        self._text = [token for answer in answers for token in (*answer, SEPARATOR)]
-        self._answers = SuffixAutomaton()
-        self._answers.extend(self._text)
+        text = [token for answer in answers for token in (*answer, SEPARATOR)]
+        self._answers = KnownAnswers(text)
         self._rows: dict[int, _Row] = {}
 
     @classmethod
@@ -89,13 +92,12 @@ class Suffix(Drafter):
                 f"{folder} holds no suffix draft ({error}); run the recipe again"
             ) from None
         drafter = cls(options)
-        drafter._text = text
-        drafter._answers.extend(text)
+        drafter._answers = KnownAnswers(text)
         return drafter
 
     def save(self, folder: Path) -> None:
         """Write the answers' tokens; the automaton is made again from them."""
-        save_file({"tokens": torch.tensor(self._text, dtype=torch.int32)}, folder / _FILE)
+        save_file({"tokens": torch.tensor(self._answers.text, dtype=torch.int32)}, folder / _FILE)
 
     def start(
         self,
@@ -130,14 +132,40 @@ class Suffix(Drafter):
         """Forget the row's text."""
         self._rows.pop(row, None)
 
+    def remember(self, answer: Sequence[int], most: int) -> None:
+        """Read an answer that was served."""
+        self._answers.remember(answer, most)
+        self._find_rows(len(answer))
+
+    def forget(self) -> None:
+        """Read only the answers it was built from, as at first."""
+        self._answers.forget()
+        self._find_rows(0)
+
+    def _find_rows(self, longest: int) -> None:
+        """Where rows' longest known suffixes end, after answers came or went.
+
+        Args:
+            longest: Tokens that a suffix may have which was not known before.
+        """
+        for row in self._rows.values():
+            known = max(row.matched, longest)
+            row.state = row.matched = 0
+            self._follow(row, row.tokens[-known:] if known else [])
+
     def _take_in(self, row: _Row, tokens: Sequence[int]) -> None:
+        row.tokens.extend(tokens)
         row.text.extend(tokens)
+        self._follow(row, tokens)
+
+    def _follow(self, row: _Row, tokens: Sequence[int]) -> None:
+        automaton = self._answers.automaton
         for token in tokens:
-            row.state, row.matched = self._answers.follow(row.state, row.matched, token)
+            row.state, row.matched = automaton.follow(row.state, row.matched, token)
 
     def _continuation(self, row: _Row, count: int) -> list[int]:
         """At each token the likelier of what the request and the answers suggest."""
-        text, answers, least = row.text, self._answers, self.options.min_match
+        text, answers, least = row.text, self._answers.automaton, self.options.min_match
         state, matched = text.repeated()
         known, known_matched = row.state, row.matched
         drafted: list[int] = []

@@ -6,12 +6,14 @@ lengths of their own, and no row's distribution depends on another row.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from taskspec.decoding.answer_memory import AnswerMemory
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.drafting import Drafts, draft_batch
@@ -64,6 +66,15 @@ class Engine:
         self.hidden_layers = (-1, *wanted.pop()) if wanted else (-1,)
         self.prefixes = PrefixCache(self.model, prefixes, self.hidden_layers)
 
+    def beside(self, drafters: Mapping[str, Drafter]) -> Engine:
+        """The same engine with other drafters of the same kinds.
+
+        Model and caches are shared, so the two cannot decode at once.
+        """
+        twin = copy.copy(self)
+        twin.drafters = dict(drafters)
+        return twin
+
     def generate(
         self,
         requests: Sequence[Request],
@@ -72,6 +83,7 @@ class Engine:
         on_finish: Finish | None = None,
         pace: Pace | None = None,
         correction: Correction | None = None,
+        memory: AnswerMemory | None = None,
     ) -> list[Generation]:
         """Answer requests, `batch_size` at a time, admitting a new one whenever a row ends.
 
@@ -84,6 +96,7 @@ class Engine:
                 bring; None drafts as far as every request asks.
             correction: Replaces drafts that fall short of what was promised, and chooses draft
                 lengths, from what was emitted alone; in the place of a pace.
+            memory: Hands finished answers to drafts that remember; None keeps nothing.
 
         Returns:
             One generation per request, in the order of the requests.
@@ -95,10 +108,13 @@ class Engine:
             raise DecodingError("a correction chooses draft lengths itself; leave the pace out")
         self.check(requests)
         done = {}
+        by_id = {request.id: request for request in requests}
         for result in self._run(requests, batch_size, on_emit, pace, correction):
             done[result.id] = result
             if on_finish is not None:
                 on_finish(result)
+            if memory is not None:
+                memory.take_in(by_id[result.id], result)
         return [done[request.id] for request in requests]
 
     def _run(

@@ -82,11 +82,14 @@ class Drafter(Plugin, ABC):
             one built from its own answers. Drafters that an aligner trains need not say so.
         copies: Whether what it proposes depends on the text alone, never on noise, and costs little
             beside a pass of a model; text that others drafted then tells how it would have done.
+        remembers: Whether `remember` and `forget` are there, so that it drafts better the more it
+            has served.
     """
 
     hidden_layers: tuple[int, ...] = ()
     learns_from_corpus: ClassVar[bool] = False
     copies: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
 
     @classmethod
     def check(cls, target: Target, options: Any) -> None:  # noqa: B027
@@ -189,6 +192,23 @@ class Drafter(Plugin, ABC):
     @abstractmethod
     def stop(self, row: int) -> None:
         """Forget a row; its number may be used again."""
+
+    def remember(self, answer: Sequence[int], most: int) -> None:
+        """Take in an answer that the target has given, to draft later ones from.
+
+        Called between steps, once an answer is finished, while other rows may be served: these
+        draft from then on as if they had started after it. Never called while drafts are measured,
+        nor kept by `save`.
+
+        Args:
+            answer: The answer's token ids, at least one.
+            most: Tokens of such answers to keep, at least 1; the oldest go first.
+        """
+        raise NotImplementedError(f"drafter '{self.name}' has no memory")
+
+    def forget(self) -> None:
+        """Draft again as if nothing had been remembered."""
+        raise NotImplementedError(f"drafter '{self.name}' has no memory")
 
 
 class TrainableDrafter(Drafter):

@@ -20,14 +20,26 @@ from taskspec.pipeline.comparing import compare_beside, kept
 from taskspec.pipeline.environment import describe_evaluation
 from taskspec.pipeline.held_out import HeldOut
 from taskspec.pipeline.left_out import LeftOut
-from taskspec.pipeline.timing import PLAIN, ROUTED, Way, always, routed, time_ways
+from taskspec.pipeline.timing import (
+    PLAIN,
+    ROUTED,
+    Remembering,
+    Way,
+    always,
+    routed,
+    time_ways,
+)
 from taskspec.recipe.loading import LoadedRecipe
 from taskspec.recipe.schema import Recipe
 from taskspec.registry import Registry
 from taskspec.serving.bundle import Bundle, load_bundle
 from taskspec.serving.correcting import measure_correction
+from taskspec.serving.pool import load_pool
+from taskspec.serving.remembering import answer_memory
 
 CORRECTED, QUARANTINED, BOTH = "routed, corrected", "routed, quarantined", "routed, both"
+REMEMBERED, ALL = "routed, remembered", "routed, all three"
+_KEPT = 100_000
 _TYPICAL = 32
 
 
@@ -62,7 +74,7 @@ def bench_leave_one_out(
             own = _prompts(run, bundle, recipe)
             notes.append(_note(run.task, own))
             journal = work / f"timings-{run.bundle.parent.name}.jsonl"
-            timings += _time(bundle, own, journal, recipe, console)
+            timings += _time(bundle, own, journal, recipe, registry, console)
             prompts += own
         tasks = [run.task for run in runs]
         methods, missing = _common(timings, {p.request.id: p.row for p in prompts}, tasks)
@@ -71,7 +83,8 @@ def bench_leave_one_out(
         return compare_beside(timings, prompts, methods, ROUTED, resamples, notes, environment)
 
     made = [[run.task, run.results] for run in runs]
-    return kept(folder, [environment, made, [CORRECTED, QUARANTINED, BOTH]], measure)
+    methods = [CORRECTED, QUARANTINED, BOTH, REMEMBERED, ALL]
+    return kept(folder, [environment, made, methods], measure)
 
 
 def _prompts(run: LeftOut, bundle: Bundle, recipe: Recipe) -> list[HeldOut]:
@@ -119,7 +132,12 @@ def _note(task: str, prompts: Sequence[HeldOut]) -> str:
 
 
 def _time(
-    bundle: Bundle, prompts: Sequence[HeldOut], journal: Path, recipe: Recipe, console: Console
+    bundle: Bundle,
+    prompts: Sequence[HeldOut],
+    journal: Path,
+    recipe: Recipe,
+    registry: Registry,
+    console: Console,
 ) -> list[Timing]:
     """Every prompt in every way, in rotated order; goes on where it was stopped."""
     way = routed(bundle.router, bundle.pool)
@@ -129,10 +147,31 @@ def _time(
     if bundle.router.known is not None:
         ways[QUARANTINED] = routed(replace(bundle.router, quarantine=True), bundle.pool)
         ways[BOTH], corrections[BOTH] = ways[QUARANTINED], correction
-    repeats = recipe.evaluate.repeats
+    remembering: dict[str, Remembering] = {}
+    for name, other in ((REMEMBERED, ROUTED), (ALL, BOTH)):
+        own = _remembering(bundle, registry) if other in ways else None
+        if own is not None:
+            ways[name], remembering[name] = ways[other], own
+            if other in corrections:
+                corrections[name] = corrections[other]
     return time_ways(
-        console, journal, bundle.engine, ways, prompts, repeats, corrections=corrections
+        console,
+        journal,
+        bundle.engine,
+        ways,
+        prompts,
+        recipe.evaluate.repeats,
+        corrections=corrections,
+        remembering=remembering,
     )
+
+
+def _remembering(bundle: Bundle, registry: Registry) -> Remembering | None:
+    """Drafters of its own that remember; None where none of the bundle's does."""
+    pool = load_pool(bundle.manifest.drafts, registry, bundle.target)
+    own = replace(bundle, pool=pool, engine=bundle.engine.beside(pool.drafters))
+    memory = answer_memory(own, own.manifest.decode.get("remember") or _KEPT)
+    return None if memory is None else Remembering(own.engine, memory)
 
 
 def _typical(prompts: Sequence[HeldOut]) -> Request:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from taskspec.decoding.answer_memory import AnswerMemory
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Generation, Request, StepRecord
@@ -41,7 +42,10 @@ class Timed:
 
 
 def decode_timed(
-    engine: Engine, prepare: Callable[[], Request], correction: Correction | None = None
+    engine: Engine,
+    prepare: Callable[[], Request],
+    correction: Correction | None = None,
+    memory: AnswerMemory | None = None,
 ) -> Timed:
     """Decode one request at batch 1; `prepare` (routing, say) is inside the clock."""
     emitted: list[float] = []
@@ -50,6 +54,7 @@ def decode_timed(
         [prepare()],
         on_emit=lambda *_: emitted.append(time.perf_counter()),
         correction=correction,
+        memory=memory,
     )[0]
     return Timed(time.perf_counter() - started, emitted[0] - started, generation)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 
 from taskspec.corpus.answers import is_looping
+from taskspec.decoding.answer_memory import AnswerMemory
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
@@ -29,6 +30,19 @@ PLAIN, ROUTED = "plain", "routed"
 
 Way = Callable[[str], DraftChoice | None]
 """From a prompt's text to its draft; None decodes plainly. What it costs is timed, too."""
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """What a way whose drafts learn from the answers that it gave needs for itself.
+
+    Attributes:
+        engine: With drafters that no other way uses.
+        memory: What they keep.
+    """
+
+    engine: Engine
+    memory: AnswerMemory
 
 
 class TimedPrompt(Protocol):
@@ -155,6 +169,7 @@ def time_ways(
     repeats: int,
     wanted: Callable[[str, int, Sequence[Timing]], Sequence[str]] | None = None,
     corrections: Mapping[str, Correction] | None = None,
+    remembering: Mapping[str, Remembering] | None = None,
 ) -> list[Timing]:
     """Time ways of answering on the same prompts, at batch 1, in rotated order.
 
@@ -169,8 +184,10 @@ def time_ways(
         wanted: Names to time, given a prompt's id, the repeat and the prompt's timings so far;
             None times all ways in every repeat.
         corrections: What replaces drafts that fall short, for ways that have that.
+        remembering: For ways whose drafts learn from answers: those before the prompt in its
+            repeat, nothing of earlier repeats.
     """
-    corrections = corrections or {}
+    corrections, remembering = corrections or {}, remembering or {}
     timings = [] if path is None else _go_on_from(path)
     done = {(timing.prompt, timing.repeat) for timing in timings}
 
@@ -181,8 +198,11 @@ def time_ways(
             choices.append(ways[method](prompt.text))
             return replace(prompt.request, draft=choices[0])
 
-        correction = corrections.get(method)
-        timed = decode_timed(engine, prepare, correction)
+        correction, own = corrections.get(method), remembering.get(method)
+        if own is None:
+            timed = decode_timed(engine, prepare, correction)
+        else:
+            timed = decode_timed(own.engine, prepare, correction, own.memory)
         length = 0 if choices[0] is None else choices[0].draft_length
         return Timing(
             prompt.request.id,
@@ -202,9 +222,16 @@ def time_ways(
             for method in ways:
                 decode(prompts[0], method, -1)
         for repeat in range(repeats):
+            if all((prompt.request.id, repeat) in done for prompt in prompts):
+                continue
+            for each in remembering.values():
+                each.memory.forget()
             for index, prompt in enumerate(prompts):
                 name = prompt.request.id
                 if (name, repeat) in done:
+                    # Answered before an interruption: these drafts have to learn it again.
+                    for method in remembering:
+                        decode(prompt, method, repeat)
                     continue
                 own = [timing for timing in timings if timing.prompt == name]
                 order = list(ways) if wanted is None else list(wanted(name, repeat, own))

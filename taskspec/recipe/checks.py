@@ -78,6 +78,7 @@ class _Checks:
             if self._is_sound(f"{path}.use"):
                 yield from self._choice(path, kind, choice)
         yield from self._temperature(recipe)
+        yield from self._memory(recipe)
         yield from self._recovery(recipe)
         yield from self._members(recipe)
         yield from self._named(recipe)
@@ -107,6 +108,20 @@ class _Checks:
                 f"decode.verifier to one that samples: {fit}"
             )
             yield self._problem("decode.temperature", message)
+
+    def _memory(self, recipe: Recipe) -> Iterator[Problem]:
+        remembers = {
+            record.name: cast("type[Drafter]", record.plugin).remembers
+            for record in self._registry.plugins()
+            if record.kind == "drafter"
+        }
+        used = {choice.use for choice in recipe.draft.pool.values()}
+        if recipe.decode.remember > 0 and not any(remembers.get(name, True) for name in used):
+            fit = ", ".join(each for each in remembers if remembers[each]) or "none is installed"
+            message = (
+                f"no draft of the pool remembers answers; set it to 0, or add one that does: {fit}"
+            )
+            yield self._problem("decode.remember", message)
 
     def _recovery(self, recipe: Recipe) -> Iterator[Problem]:
         name = recipe.align.recovery.use

@@ -223,6 +223,8 @@ class DecodeConfig:
         top_k: Keep the k most likely tokens; 0 keeps all.
         top_p: Keep the smallest set of tokens with this mass.
         correction: What becomes of drafts that fall short in an answer.
+        remember: Tokens of served answers that each draft which remembers (`suffix`) keeps, to copy
+            from as long as the process lives; 0 keeps none.
     """
 
     verifier: PluginChoice = field(default_factory=lambda: PluginChoice(use="greedy"))
@@ -230,10 +232,12 @@ class DecodeConfig:
     top_k: int = 0
     top_p: float = 1.0
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
+    remember: int = 0
 
     def __post_init__(self) -> None:
         at_least("temperature", self.temperature, 0)
         at_least("top_k", self.top_k, 0)
+        at_least("remember", self.remember, 0)
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
 

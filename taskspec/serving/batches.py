@@ -13,6 +13,7 @@ from taskspec.interfaces import Sampling
 from taskspec.serving.bundle import Answer, Bundle
 from taskspec.serving.calibration import measure_pace
 from taskspec.serving.correcting import correction_config, measure_correction
+from taskspec.serving.remembering import answer_memory
 
 _TYPICAL_TOKENS = 32
 
@@ -29,7 +30,8 @@ def answer_all(
     """Answer prompts, `batch_size` at a time; a new one is admitted whenever one ends.
 
     How far drafts reach is fitted to the batch: its costs are measured first, within seconds.
-    With the recipe's `decode.correction`, drafts that fall short are replaced as well.
+    With the recipe's `decode.correction`, drafts that fall short are replaced as well; with
+    `decode.remember`, drafts copy from these answers, too.
 
     Args:
         bundle: A loaded bundle.
@@ -73,7 +75,10 @@ def answer_all(
         correction = measure_correction(bundle, typical, batch_size)
     elif batch_size > 1 and any(request.draft is not None for request in requests):
         pace = measure_pace(bundle, typical, batch_size)
-    bundle.engine.generate(requests, batch_size, on_finish=note, pace=pace, correction=correction)
+    memory = answer_memory(bundle)
+    bundle.engine.generate(
+        requests, batch_size, on_finish=note, pace=pace, correction=correction, memory=memory
+    )
     return [answers[each.id] for each in examples]
 
 

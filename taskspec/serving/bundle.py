@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from taskspec.decoding.answer_memory import AnswerMemory
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.prefixes import Prefixes
@@ -34,6 +35,7 @@ from taskspec.serving.routing import (
     load_prompt_router,
     read_assignment,
 )
+from taskspec.serving.text_stream import TextStream
 
 if TYPE_CHECKING:
     from taskspec.corpus.examples import Message
@@ -204,6 +206,7 @@ class Bundle:
         seed: int = 0,
         on_text: Callable[[str], None] | None = None,
         correction: Correction | None = None,
+        memory: AnswerMemory | None = None,
     ) -> Answer:
         """Answer one conversation.
 
@@ -214,12 +217,16 @@ class Bundle:
             seed: Seed of the request's random generator.
             on_text: Called with each new piece of the answer as it is decoded.
             correction: Replaces a draft that falls short; None keeps the task's.
+            memory: Of `answer_memory`: drafts learn from the answer; None keeps nothing.
         """
         started = time.perf_counter()
         request, route = self.request("0", messages, max_new_tokens, sampling, seed)
-        stream = _TextStream(self.target.tokenizer, on_text)
+        stream = TextStream(self.target.tokenizer, on_text)
         generation = self.engine.generate(
-            [request], on_emit=lambda _, new: stream.push(new), correction=correction
+            [request],
+            on_emit=lambda _, new: stream.push(new),
+            correction=correction,
+            memory=memory,
         )[0]
         seconds = time.perf_counter() - started
         return Answer(stream.finish(), route, generation, seconds)
@@ -252,36 +259,6 @@ class Bundle:
         route = self.router.route("\n".join(m.content for m in messages if m.role != "system"))
         choice = self.pool.choice(route.assignment.draft, route.assignment.draft_length)
         return Request(name, ids, max_new_tokens, sampling, seed, choice), route
-
-
-class _TextStream:
-    """Decodes growing token ids; holds back text that may still change."""
-
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None) -> None:
-        self.tokenizer, self.on_text = tokenizer, on_text
-        self.ids: list[int] = []
-        self.shown = 0
-
-    def push(self, new: Sequence[int]) -> None:
-        self.ids.extend(new)
-        text = self._text()
-        # An incomplete UTF-8 sequence decodes to the replacement character until it is whole.
-        if not text.endswith("\ufffd"):
-            self._show(text)
-
-    def finish(self) -> str:
-        text = self._text()
-        self._show(text)
-        return text
-
-    def _text(self) -> str:
-        text: str = self.tokenizer.decode(self.ids, skip_special_tokens=True)
-        return text
-
-    def _show(self, text: str) -> None:
-        if self.on_text is not None and len(text) > self.shown:
-            self.on_text(text[self.shown :])
-            self.shown = len(text)
 
 
 def read_known(folder: Path) -> KnownPrompts | None:

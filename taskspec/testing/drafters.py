@@ -18,7 +18,7 @@ from taskspec.testing.toy_proposals import (
     require_equal,
     toy_noise,
 )
-from taskspec.testing.toy_target import VOCABULARY, toy_prompts, toy_target
+from taskspec.testing.toy_target import VOCABULARY, toy_corpus, toy_prompts, toy_target
 from taskspec.testing.toy_verification import p_value
 
 _SAMPLED = Sampling(1.0)
@@ -223,6 +223,35 @@ def check_copies_depend_on_the_text_alone(drafter: Any) -> None:
             found[0],
             "copies is set, but what is proposed depends on noise, sampling or what was proposed "
             "before; leave copies unset",
+        )
+
+
+@check("drafter")
+def check_remembered_answers_count_alike_for_all_rows(drafter: Any) -> None:
+    """A row that was there before an answer drafts as one started after it; `forget` undoes it."""
+    if not drafter.remembers:
+        return
+    prompt, answers, noise = toy_prompts(1)[0], toy_corpus().answers, toy_noise(1, 4)
+    fresh, built = built_anew(drafter), built_anew(drafter)
+    for each in (fresh, built):
+        start_row(each, 0, prompt, Sampling())
+    # So many tokens that all fit, so few that the oldest have to go, and less than one answer.
+    for most in (10_000, 40, 1):
+        for turn, answer in enumerate((*answers, [*prompt, *answers[0]])):
+            built.remember(answer, most)
+            start_row(built, 1, prompt, Sampling())
+            one, two = (built.propose([row], [4], noise) for row in (0, 1))
+            built.stop(1)
+            require_equal(
+                one,
+                two,
+                f"after {turn + 1} remembered answers a row that was started before them drafts "
+                "otherwise than one started after; bring rows that are served up to date",
+            )
+        built.forget()
+        first = fresh.propose([0], [4], noise)
+        require_equal(
+            built.propose([0], [4], noise), first, "after `forget` answers are still known"
         )
 
 

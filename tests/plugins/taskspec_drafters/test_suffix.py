@@ -161,3 +161,54 @@ def test_a_folder_without_answers_is_refused(tmp_path: Path) -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(options))} "):
         SuffixOptions(**options)
+
+
+def remembering(*answers: list[int], most: int = 100) -> Suffix:
+    drafter = Suffix(SuffixOptions(min_probability=0.0), [[1, 2, 3, 4]])
+    for answer in answers:
+        drafter.remember(answer, most)
+    return drafter
+
+
+def test_it_goes_on_as_answers_did_that_it_has_served() -> None:
+    assert drafted(remembering(), [9, 5, 6], 2) == []
+    assert drafted(remembering([5, 6, 7, 8]), [9, 5, 6], 2) == [7, 8]
+    assert drafted(remembering([5, 6, 7, 8]), [9, 1, 2], 2) == [3, 4]
+
+
+def test_the_newest_answers_stay_where_there_is_no_room_for_all() -> None:
+    served = [[10 * n + place for place in range(5, 9)] for n in range(1, 7)]
+    drafter = remembering(*served, most=12)
+    known = [bool(drafted(drafter, answer[:2], 1)) for answer in served]
+    assert known[-1] and sum(known) <= 3 and known == sorted(known)
+    assert drafted(drafter, [1, 2], 2) == [3, 4], "what it was built from stays"
+
+
+def test_of_an_answer_that_is_too_long_the_end_stays() -> None:
+    drafter = remembering(list(range(20, 40)), most=4)
+    assert drafted(drafter, [37], 2) == [38, 39] and drafted(drafter, [30], 2) == []
+
+
+def test_what_it_has_served_is_not_saved(tmp_path: Path) -> None:
+    remembering([5, 6, 7, 8]).save(tmp_path)
+    target: Any = None
+    assert drafted(Suffix.load(tmp_path, target, SuffixOptions()), [5, 6], 2) == []
+
+
+@given(texts, st.lists(texts, max_size=4), texts, st.integers(1, 60))
+def test_remembered_answers_count_like_those_it_was_built_from(
+    own: list[int], served: list[list[int]], read: list[int], most: int
+) -> None:
+    drafter = Suffix(SuffixOptions(), [own])
+    drafter.start(0, read, Sampling())
+    for answer in served:
+        drafter.remember(answer, most)
+    kept = [list(answer) for answer in drafter._answers._served]
+    assert sum(map(len, kept)) <= most
+    assert kept[-1:] == [answer[-most:] for answer in served[-1:]]
+    row = drafter._rows[0]
+    other = Suffix(SuffixOptions(), [own, *kept])
+    other.start(0, read, Sampling())
+    assert row.matched == other._rows[0].matched
+    one, two = (each.propose([0], [4], torch.zeros(1, 4)) for each in (drafter, other))
+    assert one.tokens.tolist() == two.tokens.tolist()

@@ -16,6 +16,7 @@ from taskspec.pipeline.bench_leave_one_out import _common
 from taskspec.pipeline.left_out import _run_name
 
 METHODS = ["plain", "routed", "routed, corrected", "routed, quarantined", "routed, both"]
+REMEMBERED = ["routed, remembered", "routed, all three"]
 
 
 def invoke(*arguments: str, code: int = 0) -> str:

@@ -153,6 +153,11 @@ WRONG = {
         "my.yaml:9 decode.temperature: the verifier 'greedy' is right for temperature 0 only; "
         "set temperature to 0, or decode.verifier to one that samples: rejection",
     ),
+    "memory that no draft has": (
+        "decode: {remember: 1000}",
+        "my.yaml:7 decode.remember: no draft of the pool remembers answers; set it to 0, or add "
+        "one that does: none is installed",
+    ),
     "recovery by adapters": (
         "align:\n  recovery: lora-kd",
         "my.yaml:8 align.recovery.use: 'lora-kd' trains adapters, but a draft cut from the "

@@ -7,6 +7,7 @@ import torch
 from planted import mutants
 from taskspec_drafters.causal_lm import CausalLM, CausalLMOptions
 from taskspec_drafters.prompt_lookup import PromptLookup
+from taskspec_drafters.suffix import Suffix
 
 from taskspec.interfaces import Proposal, Sampling
 
@@ -143,6 +144,29 @@ class CommitsAtMostADraft(PromptLookup):
     def commit(self, rows, tokens, counts, hidden=None):
         most = torch.tensor([self.most[row] for row in rows])
         super().commit(rows, tokens, counts.minimum(most), hidden)
+
+
+@mutant("remembered_answers_count_alike_for_all_rows")
+class LeavesRowsBehind(Suffix):
+    """Rows that are served go on from where they stood in the answers before."""
+
+    def _find_rows(self, longest):
+        pass
+
+
+@mutant("remembered_answers_count_alike_for_all_rows")
+class ForgetsNothing(Suffix):
+    """Keeps what it has served."""
+
+    def forget(self):
+        pass
+
+
+@mutant("remembered_answers_count_alike_for_all_rows", raises=NotImplementedError)
+class OnlySaysThatItRemembers(PromptLookup):
+    """Names what it does not have."""
+
+    remembers = True
 
 
 @mutant("copies_depend_on_the_text_alone")

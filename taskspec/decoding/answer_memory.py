@@ -1,0 +1,41 @@
+"""Answers that were served, handed to drafts that copy from them later.
+
+What a target has said is the best sample of what it will say: prompts of a task that no draft knows
+are guessed from the task's own earlier answers. Answers stay the target's; how fast a prompt is
+answered depends on those before it, and so does which text of the target's distribution is drawn
+above temperature 0. Suffix decoding (Oliaro et al. 2024, arXiv 2411.04975, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from taskspec.decoding.records import Generation, Request
+from taskspec.interfaces import Drafter
+
+
+@dataclass(frozen=True)
+class AnswerMemory:
+    """Which drafts take in which answers.
+
+    Attributes:
+        learners: Drafters that take in an answer, by the name of the draft that its request asks
+            for; None for requests without one.
+        most: Answer tokens that each of them keeps, at least 1.
+    """
+
+    learners: Mapping[str | None, Sequence[Drafter]]
+    most: int
+
+    def take_in(self, request: Request, answer: Generation) -> None:
+        """Hand on a finished answer."""
+        asked = None if request.draft is None else request.draft.draft
+        for drafter in self.learners.get(asked, ()):
+            drafter.remember(answer.tokens, self.most)
+
+    def forget(self) -> None:
+        """Let every draft forget all answers."""
+        every = {id(each): each for own in self.learners.values() for each in own}
+        for drafter in every.values():
+            drafter.forget()

@@ -1,0 +1,40 @@
+"""Which of a bundle's drafts take in which served answers."""
+
+from __future__ import annotations
+
+from taskspec.decoding.answer_memory import AnswerMemory
+from taskspec.interfaces import Drafter
+from taskspec.serving.bundle import Bundle
+
+
+def answer_memory(bundle: Bundle, most: int | None = None) -> AnswerMemory | None:
+    """Lets a bundle's drafts learn from what it answers.
+
+    An answer goes to the draft that its prompt was routed to, and to those for every task: the
+    fallback's and the spare ones. A draft that drafts with others has these take it in.
+
+    Args:
+        bundle: A loaded bundle.
+        most: Answer tokens that each draft keeps; None takes the recipe's `decode.remember`.
+
+    Returns:
+        None where nothing is kept, or no draft remembers.
+    """
+    if most is None:
+        most = int(bundle.manifest.decode.get("remember", 0))
+    if not most:
+        return None
+    entries, manifest = bundle.pool.entries, bundle.manifest
+    common = [each.draft for each in (manifest.fallback, *manifest.spares) if each.draft]
+    learners: dict[str | None, list[Drafter]] = {None: _learners(bundle, common)}
+    for name, entry in entries.items():
+        learners[entry.key] = _learners(bundle, [name, *common])
+    return AnswerMemory(learners, most) if any(learners.values()) else None
+
+
+def _learners(bundle: Bundle, names: list[str]) -> list[Drafter]:
+    """The drafters behind entries that remember, each once."""
+    entries, drafters = bundle.pool.entries, bundle.pool.drafters
+    parts = (part for name in names for part in (entries[name].members or (name,)))
+    keys = dict.fromkeys(entries[part].key for part in parts)
+    return [drafters[key] for key in keys if drafters[key].remembers]
