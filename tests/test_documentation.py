@@ -156,3 +156,16 @@ def test_every_recipe_shown_validates(page, tmp_path, monkeypatch) -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link
+
+
+@pytest.mark.slow
+def test_the_program_that_remembers_answers_runs(write_recipe, monkeypatch, capsys) -> None:
+    [text] = blocks(ROOT / "docs" / "recipes.md", "python")
+    path = write_recipe("kd")
+    monkeypatch.chdir(path.parent)
+    arguments = ["run", path.name, "name=mine", "draft.pool.suffix=suffix"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    names: dict[str, Any] = {}
+    exec(compile(text, "recipes.md", "exec"), names)
+    assert capsys.readouterr().out and any(names["memory"].learners.values())

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from taskspec.errors import ModelError
 from taskspec.interfaces import DraftCorpus, Drafter, Proposal, Sampling, Target, option
-from taskspec_drafters.known_answers import KnownAnswers
-from taskspec_drafters.suffix_automaton import SEPARATOR, SuffixAutomaton
+from taskspec_drafters.served_answers import ServedAnswers
+from taskspec_drafters.suffix_automaton import NOWHERE, SEPARATOR, Place, SuffixAutomaton
 
 _FILE = "answers.safetensors"
 
@@ -38,12 +38,19 @@ class SuffixOptions:
 
 @dataclass
 class _Row:
-    """A request: its own text, and where in the answers its longest known suffix ends."""
+    """A request.
+
+    Attributes:
+        tokens: Its text.
+        text: The same as an automaton.
+        known: Where in the answers it was built from the text's longest suffix ends.
+        served: Where in those it has served.
+    """
 
     tokens: list[int] = field(default_factory=list)
     text: SuffixAutomaton = field(default_factory=SuffixAutomaton)
-    state: int = 0
-    matched: int = 0
+    known: Place = NOWHERE
+    served: Place = NOWHERE
 
 
 class Suffix(Drafter):
@@ -52,9 +59,9 @@ class Suffix(Drafter):
     Suffix decoding (Oliaro et al. 2024, arXiv 2411.04975) with suffix automata: one over the
     target's own answers to the task's training prompts, one that grows with the request. Each
     further token must have followed often enough, so drafts are long where the text repeats and
-    absent where it is new. Both texts are followed as tokens are drafted, and the likelier one says
-    the next. Deterministic, so every proposal counts as one-hot. Answers that it remembers are read
-    like those that it was built from (section 3.1, the global tree).
+    absent where it is new. All texts are followed as tokens are drafted, and the likeliest one says
+    the next. Deterministic, so every proposal counts as one-hot. Answers that it remembers are in a
+    third automaton.
     """
 
     name = "suffix"
@@ -69,8 +76,10 @@ class Suffix(Drafter):
         answers: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__(options)
-        text = [token for answer in answers for token in (*answer, SEPARATOR)]
-        self._answers = KnownAnswers(text)
+        self._text = [token for answer in answers for token in (*answer, SEPARATOR)]
+        self._answers = SuffixAutomaton()
+        self._answers.extend(self._text)
+        self._served = ServedAnswers()
         self._rows: dict[int, _Row] = {}
 
     @classmethod
@@ -92,12 +101,13 @@ class Suffix(Drafter):
                 f"{folder} holds no suffix draft ({error}); run the recipe again"
             ) from None
         drafter = cls(options)
-        drafter._answers = KnownAnswers(text)
+        drafter._text = text
+        drafter._answers.extend(text)
         return drafter
 
     def save(self, folder: Path) -> None:
         """Write the answers' tokens; the automaton is made again from them."""
-        save_file({"tokens": torch.tensor(self._answers.text, dtype=torch.int32)}, folder / _FILE)
+        save_file({"tokens": torch.tensor(self._text, dtype=torch.int32)}, folder / _FILE)
 
     def start(
         self,
@@ -134,51 +144,39 @@ class Suffix(Drafter):
 
     def remember(self, answer: Sequence[int], most: int) -> None:
         """Read an answer that was served."""
-        self._answers.remember(answer, most)
-        self._find_rows(len(answer))
+        self._served.add(answer, most)
+        for row in self._rows.values():
+            # No other text can have brought a longer suffix than it is long itself.
+            known = max(row.served[1], len(answer))
+            row.served = self._served.automaton.follow_all(NOWHERE, row.tokens[-known:])
 
     def forget(self) -> None:
-        """Read only the answers it was built from, as at first."""
-        self._answers.forget()
-        self._find_rows(0)
-
-    def _find_rows(self, longest: int) -> None:
-        """Where rows' longest known suffixes end, after answers came or went.
-
-        Args:
-            longest: Tokens that a suffix may have which was not known before.
-        """
+        """Read only the answers that it was built from."""
+        self._served = ServedAnswers()
         for row in self._rows.values():
-            known = max(row.matched, longest)
-            row.state = row.matched = 0
-            self._follow(row, row.tokens[-known:] if known else [])
+            row.served = NOWHERE
 
     def _take_in(self, row: _Row, tokens: Sequence[int]) -> None:
         row.tokens.extend(tokens)
         row.text.extend(tokens)
-        self._follow(row, tokens)
-
-    def _follow(self, row: _Row, tokens: Sequence[int]) -> None:
-        automaton = self._answers.automaton
-        for token in tokens:
-            row.state, row.matched = automaton.follow(row.state, row.matched, token)
+        row.known = self._answers.follow_all(row.known, tokens)
+        row.served = self._served.automaton.follow_all(row.served, tokens)
 
     def _continuation(self, row: _Row, count: int) -> list[int]:
-        """At each token the likelier of what the request and the answers suggest."""
-        text, answers, least = row.text, self._answers.automaton, self.options.min_match
-        state, matched = text.repeated()
-        known, known_matched = row.state, row.matched
+        """At each token the likeliest of what the request and the answers suggest."""
+        texts, least = (row.text, self._answers, self._served.automaton), self.options.min_match
+        places = [row.text.repeated(), row.known, row.served]
         drafted: list[int] = []
         likely = 1.0
         while len(drafted) < count:
-            token, probability = text.suggest(state, matched, least)
-            other, other_probability = answers.suggest(known, known_matched, least)
-            if other_probability > probability:
-                token, probability = other, other_probability
+            token, probability = 0, 0.0
+            for text, place in zip(texts, places, strict=True):
+                other, other_probability = text.suggest(*place, least)
+                if other_probability > probability:
+                    token, probability = other, other_probability
             likely *= probability
             if not likely or likely < self.options.min_probability:
                 break
             drafted.append(token)
-            state, matched = text.follow(state, matched, token)
-            known, known_matched = answers.follow(known, known_matched, token)
+            places = [text.follow(*place, token) for text, place in zip(texts, places, strict=True)]
         return drafted

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 SEPARATOR = -1
 """Stands between texts; no token equals it, so no match runs across."""
+Place = tuple[int, int]
+"""The state of a run of tokens, and the run's length."""
+NOWHERE: Place = (0, 0)
 _ROOT = 0
 
 
@@ -36,7 +39,13 @@ class SuffixAutomaton:
         for token in tokens:
             self._append(token)
 
-    def follow(self, state: int, matched: int, token: int) -> tuple[int, int]:
+    def follow_all(self, place: Place, tokens: Sequence[int]) -> Place:
+        """The longest known suffix after several more tokens."""
+        for token in tokens:
+            place = self.follow(*place, token)
+        return place
+
+    def follow(self, state: int, matched: int, token: int) -> Place:
         """The longest suffix of a run and one more token that the text holds.
 
         Args:
@@ -54,7 +63,7 @@ class SuffixAutomaton:
             return self.next[state][token], matched + 1
         return _ROOT, 0
 
-    def repeated(self) -> tuple[int, int]:
+    def repeated(self) -> Place:
         """State and length of the longest suffix of the text that occurred before."""
         state = max(self.link[self._last], _ROOT)
         return state, self.length[state]

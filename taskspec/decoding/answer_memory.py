@@ -8,30 +8,46 @@ above temperature 0. Suffix decoding (Oliaro et al. 2024, arXiv 2411.04975, sect
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from taskspec.decoding.records import Generation, Request
 from taskspec.interfaces import Drafter
 
 
-@dataclass(frozen=True)
+@dataclass
 class AnswerMemory:
     """Which drafts take in which answers.
 
     Attributes:
         learners: Drafters that take in an answer, by the name of the draft that its request asks
-            for; None for requests without one.
+            for or that served it; None for requests without one.
         most: Answer tokens that each of them keeps, at least 1.
     """
 
     learners: Mapping[str | None, Sequence[Drafter]]
     most: int
+    _sampled: int = field(default=0, init=False)
+
+    def seeded(self, request: Request) -> Request:
+        """The request with a seed that no other one has, where it samples.
+
+        Of two requests with one seed, the second one's drafts would propose what that seed's noise
+        had drawn for the first, to be judged by the same noise: no longer by chance.
+        """
+        if request.sampling.greedy:
+            return request
+        self._sampled += 1
+        own = hashlib.sha256(f"{request.seed} {self._sampled}".encode()).digest()
+        return replace(request, seed=int.from_bytes(own[:7], "big"))
 
     def take_in(self, request: Request, answer: Generation) -> None:
         """Hand on a finished answer."""
-        asked = None if request.draft is None else request.draft.draft
-        for drafter in self.learners.get(asked, ()):
+        choices = (request.draft, *answer.served)
+        names = dict.fromkeys(None if each is None else each.draft for each in choices)
+        found = [each for name in names for each in self.learners.get(name, ())]
+        for drafter in {id(each): each for each in found}.values():
             drafter.remember(answer.tokens, self.most)
 
     def forget(self) -> None:

@@ -67,7 +67,7 @@ class Engine:
         self.prefixes = PrefixCache(self.model, prefixes, self.hidden_layers)
 
     def beside(self, drafters: Mapping[str, Drafter]) -> Engine:
-        """The same engine with other drafters of the same kinds.
+        """The same engine with other drafters of the same names and kinds.
 
         Model and caches are shared, so the two cannot decode at once.
         """
@@ -107,6 +107,8 @@ class Engine:
         if pace is not None and correction is not None:
             raise DecodingError("a correction chooses draft lengths itself; leave the pace out")
         self.check(requests)
+        if memory is not None:
+            requests = [memory.seeded(request) for request in requests]
         done = {}
         by_id = {request.id: request for request in requests}
         for result in self._run(requests, batch_size, on_emit, pace, correction):

@@ -34,7 +34,7 @@ from taskspec.recipe.schema import Recipe
 from taskspec.registry import Registry
 from taskspec.serving.bundle import Bundle, load_bundle
 from taskspec.serving.correcting import measure_correction
-from taskspec.serving.pool import load_pool
+from taskspec.serving.pool import Pool, load_pool, with_members
 from taskspec.serving.remembering import answer_memory
 
 CORRECTED, QUARANTINED, BOTH = "routed, corrected", "routed, quarantined", "routed, both"
@@ -79,6 +79,11 @@ def bench_leave_one_out(
         tasks = [run.task for run in runs]
         methods, missing = _common(timings, {p.request.id: p.row for p in prompts}, tasks)
         notes += missing
+        if REMEMBERED in methods:
+            notes.append(
+                "drafts that remember know the answers to the task's prompts before each one, none "
+                "at first; intervals take prompts as independent all the same"
+            )
         resamples = recipe.evaluate.resamples
         return compare_beside(timings, prompts, methods, ROUTED, resamples, notes, environment)
 
@@ -88,12 +93,14 @@ def bench_leave_one_out(
 
 
 def _prompts(run: LeftOut, bundle: Bundle, recipe: Recipe) -> list[HeldOut]:
-    """The task's held-out prompts, a seeded draw, each with its route.
+    """The task's held-out prompts, a seeded draw without copies, each with its route.
 
     Raises:
         CorpusError: When there are none.
     """
-    members = [e for e in load_examples(run.collected) if (e.task, e.split) == (run.task, "test")]
+    examples = load_examples(run.collected)
+    held = {e.messages: e for e in examples if (e.task, e.split) == (run.task, "test")}
+    members = list(held.values())
     if not members:
         raise CorpusError(
             f"no prompt of the task '{run.task}' is held out; give some the split `test`"
@@ -168,10 +175,17 @@ def _time(
 
 def _remembering(bundle: Bundle, registry: Registry) -> Remembering | None:
     """Drafters of its own that remember; None where none of the bundle's does."""
-    pool = load_pool(bundle.manifest.drafts, registry, bundle.target)
-    own = replace(bundle, pool=pool, engine=bundle.engine.beside(pool.drafters))
-    memory = answer_memory(own, own.manifest.decode.get("remember") or _KEPT)
-    return None if memory is None else Remembering(own.engine, memory)
+    drafters, entries = bundle.pool.drafters, bundle.pool.entries
+    learning = [
+        name
+        for name, entry in entries.items()
+        if any(drafters[entries[part].key].remembers for part in (name, *entry.members))
+    ]
+    own = load_pool(with_members(learning, entries), registry, bundle.target)
+    pool = Pool({**drafters, **own.drafters}, entries)
+    twin = replace(bundle, pool=pool, engine=bundle.engine.beside(pool.drafters))
+    memory = answer_memory(twin, twin.manifest.decode.get("remember") or _KEPT)
+    return None if memory is None else Remembering(twin.engine, memory)
 
 
 def _typical(prompts: Sequence[HeldOut]) -> Request:

@@ -33,9 +33,13 @@ class Bundle(Stage):
     def settings(self, context: RunContext) -> Any:
         """What a bundle records beyond the stages it copies."""
         recipe = context.recipe
+        decode = plain(recipe.decode)
+        if not decode["remember"]:
+            # As the bundles are that were made before there was a memory.
+            del decode["remember"]
         return {
             "target": plain(recipe.target),
-            "decode": plain(recipe.decode),
+            "decode": decode,
             "threshold": recipe.route.fixed_threshold,
             "prefixes": "kept",
             "digest": "kept",

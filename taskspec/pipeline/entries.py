@@ -167,10 +167,10 @@ def sampling_of(context: RunContext) -> Sampling:
 
 
 def decode_settings(context: RunContext) -> dict[str, Any]:
-    """What measured speeds depend on of how requests are decoded; corrections come afterwards."""
+    """What measured speeds depend on of how requests are decoded; what serving adds is left out."""
     decode = context.recipe.decode
     settings = plain(decode)
-    del settings["correction"]
+    del settings["correction"], settings["remember"]
     verifier = context.plugin_identity("verifier", decode.verifier)
     return {**settings, "verifier": verifier, "prefixes": "kept"}
 

@@ -33,6 +33,11 @@ class DraftEntry:
     members: tuple[str, ...] = ()
 
     @property
+    def of_task(self) -> bool:
+        """Whether it was made for one task, as `small@task-0`, and not for all, as `small`."""
+        return "@" in self.name
+
+    @property
     def key(self) -> str:
         """What entries that are one drafter have in common."""
         return self.name if self.members else str(self.folder)

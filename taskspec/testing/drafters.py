@@ -228,16 +228,23 @@ def check_copies_depend_on_the_text_alone(drafter: Any) -> None:
 
 @check("drafter")
 def check_remembered_answers_count_alike_for_all_rows(drafter: Any) -> None:
-    """A row that was there before an answer drafts as one started after it; `forget` undoes it."""
+    """What is remembered changes drafts, of rows that were there before alike; `forget` undoes it.
+
+    A row that is served while answers come drafts as one that starts afterwards on the same text.
+    """
     if not drafter.remembers:
         return
-    prompt, answers, noise = toy_prompts(1)[0], toy_corpus().answers, toy_noise(1, 4)
+    prompt, answers = toy_prompts(1)[0], toy_corpus().answers
     fresh, built = built_anew(drafter), built_anew(drafter)
     for each in (fresh, built):
-        start_row(each, 0, prompt, Sampling())
+        start_row(each, 0, prompt[:-2], Sampling())
+        commit_emitted(each, [0], [prompt[:-2]], [prompt[-2:]])
+    noise, changed = toy_noise(1, 4), False
+    first = fresh.propose([0], [4], noise)
+    repeated = [*prompt, *reversed(prompt)]
     # So many tokens that all fit, so few that the oldest have to go, and less than one answer.
     for most in (10_000, 40, 1):
-        for turn, answer in enumerate((*answers, [*prompt, *answers[0]])):
+        for turn, answer in enumerate((*answers, *[repeated] * 3)):
             built.remember(answer, most)
             start_row(built, 1, prompt, Sampling())
             one, two = (built.propose([row], [4], noise) for row in (0, 1))
@@ -248,11 +255,16 @@ def check_remembered_answers_count_alike_for_all_rows(drafter: Any) -> None:
                 f"after {turn + 1} remembered answers a row that was started before them drafts "
                 "otherwise than one started after; bring rows that are served up to date",
             )
+            changed |= not _equal(one, first)
         built.forget()
-        first = fresh.propose([0], [4], noise)
         require_equal(
             built.propose([0], [4], noise), first, "after `forget` answers are still known"
         )
+    require(changed, "remembers is set, but nothing that is remembered changes a draft")
+
+
+def _equal(one: Proposal, other: Proposal) -> bool:
+    return torch.equal(one.lengths, other.lengths) and torch.equal(one.tokens, other.tokens)
 
 
 @check("drafter")

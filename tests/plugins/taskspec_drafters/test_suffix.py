@@ -195,20 +195,32 @@ def test_what_it_has_served_is_not_saved(tmp_path: Path) -> None:
     assert drafted(Suffix.load(tmp_path, target, SuffixOptions()), [5, 6], 2) == []
 
 
-@given(texts, st.lists(texts, max_size=4), texts, st.integers(1, 60))
-def test_remembered_answers_count_like_those_it_was_built_from(
-    own: list[int], served: list[list[int]], read: list[int], most: int
+@given(texts, st.lists(texts, max_size=6), texts, texts, st.integers(1, 60))
+def test_rows_that_were_there_know_what_was_served_like_rows_that_start_afterwards(
+    own: list[int], answers: list[list[int]], read: list[int], more: list[int], most: int
 ) -> None:
     drafter = Suffix(SuffixOptions(), [own])
     drafter.start(0, read, Sampling())
-    for answer in served:
+    for answer in answers:
         drafter.remember(answer, most)
-    kept = [list(answer) for answer in drafter._answers._served]
+    kept = [list(answer) for answer in drafter._served._kept]
     assert sum(map(len, kept)) <= most
-    assert kept[-1:] == [answer[-most:] for answer in served[-1:]]
-    row = drafter._rows[0]
-    other = Suffix(SuffixOptions(), [own, *kept])
-    other.start(0, read, Sampling())
-    assert row.matched == other._rows[0].matched
-    one, two = (each.propose([0], [4], torch.zeros(1, 4)) for each in (drafter, other))
-    assert one.tokens.tolist() == two.tokens.tolist()
+    assert kept[-1:] == [answer[-most:] for answer in answers[-1:]]
+    drafter.commit([0], torch.tensor([more]), torch.tensor([len(more)]))
+    drafter.start(1, [*read, *more], Sampling())
+    proposal = drafter.propose([0, 1], [4, 4], torch.zeros(2, 4))
+    assert proposal.lengths[0] == proposal.lengths[1]
+    assert proposal.tokens[0].tolist() == proposal.tokens[1].tolist()
+    served = drafter._rows[0].served[1]
+    longest = [
+        n for n in range(len(read + more) + 1) if in_one((read + more)[-n:] if n else [], kept)
+    ]
+    assert served == max(longest)
+
+
+def in_one(run: list[int], answers: list[list[int]]) -> bool:
+    return not run or any(
+        answer[first : first + len(run)] == run
+        for answer in answers
+        for first in range(len(answer))
+    )

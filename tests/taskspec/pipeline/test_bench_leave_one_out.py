@@ -35,15 +35,17 @@ def recipe(write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.slow
 def test_held_out_prompts_of_the_task_are_answered_in_every_way(recipe: str) -> None:
-    command = ("bench", "leave-one-out", recipe, "evaluate.repeats=1", "--task", "low")
+    settings = ("evaluate.repeats=1", "draft.pool.suffix=suffix")
+    command = ("bench", "leave-one-out", recipe, *settings, "--task", "low")
     said = invoke(*command, "--out", "found")
     assert "low: " in said and "prompts lie beyond those of the other tasks" in said
     found = json.loads(Path("found/results.json").read_text())
-    assert list(dict.fromkeys(row["method"] for row in found["rows"])) == METHODS
+    methods = [*METHODS, *REMEMBERED]
+    assert list(dict.fromkeys(row["method"] for row in found["rows"])) == methods
     assert {row["task"] for row in found["rows"]} == {"low", "all"}
     assert all(each.startswith("low-test-") for each in found["prompts"])
     assert len({row["tokens"] for row in found["rows"]}) == 1, "no way may change an answer"
-    assert {row["method"] for row in found["beside"]} == {*METHODS} - {"routed"}
+    assert {row["method"] for row in found["beside"]} == {*methods} - {"routed"}
     tasks = json.loads(Path("runs/tiny-without-low/stages/03-partition/tasks.json").read_text())
     assert all(name.startswith("high") for name in tasks["labels"])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from taskspec_drafters.prompt_lookup import PromptLookup
+from taskspec_drafters.suffix import Suffix
 from taskspec_verifiers.greedy import Greedy
 
 from taskspec.corpus.examples import Example, Message
@@ -89,3 +90,23 @@ def test_prompts_that_do_not_fit_are_all_named_before_anything_is_measured(
     lines = str(told.value).splitlines()
     assert lines[0].startswith("request long-0: the prompt has 128 tokens, the model's context")
     assert len(lines) == 11 and lines[-1] == "... and 2 more" and not measured
+
+
+def test_answers_are_remembered_from_one_prompt_to_the_next_if_the_recipe_says_so(
+    measured: list[int],
+) -> None:
+    passes = []
+    for most in (0, 1000):
+        suffix = DraftEntry("suffix", PluginChoice("suffix"), Path("suffix"))
+        pool = Pool({suffix.key: Suffix()}, {suffix.name: suffix})
+        own = Assignment("code", "suffix", 4)
+        given = bundle()
+        given.manifest.decode["remember"] = most  # type: ignore[index]
+        given.manifest.fallback = own  # type: ignore[misc]
+        router: Any = SimpleNamespace(route=lambda _, own=own: Route(own, 0, 0.9, 0.0))
+        engine = Engine(toy_target(), Greedy(), pool.drafters)
+        remembering = Bundle(given.manifest, given.target, pool, router, engine)
+        found = answer_all(remembering, [prompt("one", 9), prompt("two", 9)], 16, 1)
+        assert found[0].generation.tokens == found[1].generation.tokens
+        passes.append([len(each.generation.steps) for each in found])
+    assert passes[0][0] == passes[0][1] == passes[1][0] > passes[1][1]

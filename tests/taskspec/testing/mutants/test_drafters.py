@@ -150,7 +150,23 @@ class CommitsAtMostADraft(PromptLookup):
 class LeavesRowsBehind(Suffix):
     """Rows that are served go on from where they stood in the answers before."""
 
-    def _find_rows(self, longest):
+    def remember(self, answer, most):
+        self._served.add(answer, most)
+
+
+@mutant("remembered_answers_count_alike_for_all_rows")
+class LooksAtPromptsAlone(Suffix):
+    """Finds rows anew without what was committed to them."""
+
+    def start(self, row, prompt, sampling, hidden=None, adapter=None):
+        super().start(row, prompt, sampling, hidden, adapter)
+        self._rows[row].tokens = Frozen(prompt)
+
+
+class Frozen(list):
+    """A list that does not grow."""
+
+    def extend(self, tokens):
         pass
 
 
@@ -159,6 +175,14 @@ class ForgetsNothing(Suffix):
     """Keeps what it has served."""
 
     def forget(self):
+        pass
+
+
+@mutant("remembered_answers_count_alike_for_all_rows")
+class LearnsNothing(Suffix):
+    """Takes answers in, and lets them be."""
+
+    def remember(self, answer, most):
         pass
 
 
