@@ -163,9 +163,11 @@ def test_the_program_that_remembers_answers_runs(write_recipe, monkeypatch, caps
     [text] = blocks(ROOT / "docs" / "recipes.md", "python")
     path = write_recipe("kd")
     monkeypatch.chdir(path.parent)
-    arguments = ["run", path.name, "name=mine", "draft.pool.suffix=suffix"]
+    settings = ["draft.pool.suffix=suffix", "assign.drafts=[suffix]", "route.threshold=1"]
+    arguments = ["run", path.name, "name=mine", *settings]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     names: dict[str, Any] = {}
     exec(compile(text, "recipes.md", "exec"), names)
-    assert capsys.readouterr().out and any(names["memory"].learners.values())
+    assert capsys.readouterr().out
+    assert any(each._served._kept for own in names["memory"].learners.values() for each in own)

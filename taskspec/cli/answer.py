@@ -61,6 +61,7 @@ def answer(
     from taskspec.serving.answer_log import AnswerLog, check_watching, describe_answer
     from taskspec.serving.batches import answer_all
     from taskspec.serving.bundle import load_bundle
+    from taskspec.serving.remembering import answer_memory
 
     check_apart({"the prompts": prompts, "their answers": out, "the log": watch})
     check_output(out, appended=True)
@@ -74,6 +75,8 @@ def answer(
     if not missing:
         return
     loaded = load_bundle(bundle, default_registry(), target)
+    if loaded.manifest.decode.get("remember") and answer_memory(loaded) is None:
+        console.print("note: no draft of this bundle remembers answers; decode.remember has no use")
     sampling = loaded.sampling
     if temperature is not None:
         sampling = replace(sampling, temperature=temperature)

@@ -181,7 +181,10 @@ def _remembering(bundle: Bundle, registry: Registry) -> Remembering | None:
         for name, entry in entries.items()
         if any(drafters[entries[part].key].remembers for part in (name, *entry.members))
     ]
-    own = load_pool(with_members(learning, entries), registry, bundle.target)
+    keys = {entry.key for entry in with_members(learning, entries)}
+    # All entries of a drafter, with their adapters, not only the one that learns.
+    again = [entry for entry in bundle.manifest.drafts if entry.key in keys]
+    own = load_pool(again, registry, bundle.target)
     pool = Pool({**drafters, **own.drafters}, entries)
     twin = replace(bundle, pool=pool, engine=bundle.engine.beside(pool.drafters))
     memory = answer_memory(twin, twin.manifest.decode.get("remember") or _KEPT)

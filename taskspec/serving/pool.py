@@ -35,7 +35,7 @@ class DraftEntry:
     @property
     def of_task(self) -> bool:
         """Whether it was made for one task, as `small@task-0`, and not for all, as `small`."""
-        return "@" in self.name
+        return "@task-" in self.name
 
     @property
     def key(self) -> str:

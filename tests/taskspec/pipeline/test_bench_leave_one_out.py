@@ -35,7 +35,7 @@ def recipe(write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.slow
 def test_held_out_prompts_of_the_task_are_answered_in_every_way(recipe: str) -> None:
-    settings = ("evaluate.repeats=1", "draft.pool.suffix=suffix")
+    settings = ("evaluate.repeats=1", "draft.pool.suffix=suffix", "assign.drafts=[suffix]")
     command = ("bench", "leave-one-out", recipe, *settings, "--task", "low")
     said = invoke(*command, "--out", "found")
     assert "low: " in said and "prompts lie beyond those of the other tasks" in said

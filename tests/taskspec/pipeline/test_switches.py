@@ -16,8 +16,10 @@ from taskspec.corpus.examples import Example
 from taskspec.errors import CorpusError
 from taskspec.pipeline.answering import load_answers
 from taskspec.pipeline.assign import load_assignment, load_costs
+from taskspec.pipeline.bundle import Bundle
 from taskspec.pipeline.context import RunContext
 from taskspec.pipeline.encode import known_examples
+from taskspec.pipeline.entries import decode_settings
 from taskspec.pipeline.partition import load_tasks, shuffle_labels
 from taskspec.pipeline.prompt_speed import PromptSeconds, prompt_seconds
 from taskspec.pipeline.routes import load_routes, run_router
@@ -48,6 +50,18 @@ def run(write_recipe: Callable[..., Path]) -> Callable[..., tuple[RunContext, li
         return context, [line.split()[0][3:] for line in lines if "finished before" in line]
 
     return run
+
+
+def test_what_serving_adds_changes_the_bundle_alone(run: Callable[..., Any]) -> None:
+    words = "draft.pool.words=suffix"
+    contexts = [
+        run(words, *own, last="collect")[0]
+        for own in ((), ("decode.remember=500",), ("decode.correction.use=true",))
+    ]
+    measured = [decode_settings(each) for each in contexts]
+    assert measured[0] == measured[1] == measured[2]
+    bundles = [Bundle().settings(each) for each in contexts]
+    assert bundles[0] not in bundles[1:] and "remember" not in bundles[0]["decode"]
 
 
 def test_each_switch_changes_its_part(run: Callable[..., Any], tmp_path: Path) -> None:

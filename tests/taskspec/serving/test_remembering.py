@@ -96,9 +96,11 @@ def test_an_answer_is_taken_in_once() -> None:
 def test_requests_that_sample_never_share_a_seed_and_greedy_ones_keep_theirs() -> None:
     memory = answer_memory(bundle(ALL))
     assert memory is not None
+    again = answer_memory(bundle(ALL))
+    assert again is not None
     sampled = [Request("0", (1,), 4, Sampling(0.7), seed) for seed in (0, 0, 1, 1)]
-    seeds = {memory.seeded(each).seed for each in sampled}
-    assert len(seeds) == 4 and all(0 <= seed < 2**63 for seed in seeds)
+    seeds = {own.seeded(each).seed for own in (memory, again) for each in sampled}
+    assert len(seeds) == 8 and all(0 <= seed < 2**63 for seed in seeds)
     assert memory.seeded(Request("0", (1,), 4, seed=5)).seed == 5
 
 
