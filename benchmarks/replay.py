@@ -9,8 +9,10 @@ The target's greedy answers to a run's validation prompts are known. A bundle ro
 its drafts propose and are held against the answers, as routed and with correction, and the cost
 model, with what passes and drafts cost here, says what the steps take over plain decoding; what
 drafts that watch or take over read and propose is in it. So rules for correction are compared on
-every prompt without timing an answer. Prompts' passes, routing and the rules' own time are left
-out. Costs are measured at the start and differ from call to call. Prints Markdown.
+every prompt without timing an answer. The last column knows beforehand which draft and length is
+best for a prompt: what replacing drafts could bring at most. Prompts' passes, routing and the
+rules' own time are left out. Costs are measured at the start and differ from call to call. Prints
+Markdown.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from taskspec.serving.bundle import Bundle, load_bundle
 from taskspec.serving.correcting import measure_correction
 
 _COLLECT = "stages/01-collect"
+_LENGTHS = (2, 3, 4, 6, 8)
 
 
 def replayed(
@@ -109,6 +112,16 @@ def _price(correction: Correction, row: Row, drafted: int, asked: int) -> float:
     return correction.prices.step(own, drafted, min(drafted + 1, asked))
 
 
+def _choices(correction: Correction) -> list[DraftChoice]:
+    """Every draft at the lengths that it may be held to."""
+    return [
+        DraftChoice(way.choice.draft, length, way.choice.adapter)
+        for way in correction.ways
+        for length in _LENGTHS
+        if length <= way.longest
+    ]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -137,11 +150,18 @@ def main() -> None:
             replayed(bundle, correction, answer, draft, options.tokens, seed, corrected)
             for corrected in (False, True)
         ]
-        costs[each.task or "all"].append((len(answer.answer_ids[: options.tokens]) - 1, *steps))
-    print("| task | prompts | as routed | corrected |\n|---|---|---|---|")
+        every = [
+            replayed(bundle, correction, answer, choice, options.tokens, seed, False)
+            for choice in _choices(correction)
+        ]
+        plain = len(answer.answer_ids[: options.tokens]) - 1
+        costs[each.task or "all"].append((plain, *steps, min(plain, *every)))
+    print("| task | prompts | as routed | corrected | best draft and length of each prompt |")
+    print("|---|---|---|---|---|")
     for task, own in [*costs.items(), ("all", [row for rows in costs.values() for row in rows])]:
-        plain, routed, corrected = (sum(column) for column in zip(*own, strict=True))
-        print(f"| {task} | {len(own)} | {plain / routed:.2f}x | {plain / corrected:.2f}x |")
+        total, *others = (sum(column) for column in zip(*own, strict=True))
+        figures = " | ".join(f"{total / other:.2f}x" for other in others)
+        print(f"| {task} | {len(own)} | {figures} |")
 
 
 if __name__ == "__main__":

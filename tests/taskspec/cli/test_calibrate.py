@@ -54,6 +54,7 @@ def test_a_bundle_s_lengths_are_chosen_anew_and_written(
     assert "none (plain decoding)" in invoke("generate", str(bundle), prompt, "--stats").output
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_bundle_s_sampling(
     write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

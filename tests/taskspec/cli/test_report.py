@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
@@ -49,6 +50,7 @@ def test_out_is_for_comparisons(tmp_path: Path) -> None:
     assert "--out is for comparisons" in refuse(tmp_path, "--out", tmp_path / "page.html")
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_a_report_and_can_be_compared(write_recipe: Callable[..., Path]) -> None:
     recipe, output = write_recipe(), io.StringIO()
     registry = default_registry()

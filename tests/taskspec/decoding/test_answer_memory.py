@@ -59,6 +59,7 @@ def second_token(target: Any, prompt: Sequence[int], sampling: Sampling) -> Tens
         return first @ after([[*prompt, token] for token in range(len(first))])
 
 
+@pytest.mark.slow
 def test_the_same_prompt_with_the_same_seed_again_is_still_answered_by_chance(llama: Any) -> None:
     """A draft proposes what the seed's noise drew before; other noise has to judge it."""
     sampling, suffix = Sampling(0.4), Suffix()

@@ -100,6 +100,7 @@ def test_an_altered_artifact_is_noticed(write_recipe: Callable[..., Path]) -> No
     run(recipe)
 
 
+@pytest.mark.slow
 def test_what_follows_a_stage_made_again_is_made_again(write_recipe: Callable[..., Path]) -> None:
     recipe = write_recipe()
     context, _ = run(recipe)
@@ -209,6 +210,7 @@ def test_a_task_that_no_draft_speeds_up_is_decoded_plainly(
     assert "lookup" in {entry.name for entry in manifest.drafts}
 
 
+@pytest.mark.slow
 def test_drafts_that_learn_without_training_and_drafts_of_drafts_take_part(
     write_recipe: Callable[..., Path],
 ) -> None:

@@ -64,7 +64,7 @@ class Clocked:
         monkeypatch.setattr(speed.time, "perf_counter", lambda: self.now)
 
     def generate(
-        self, requests: Sequence[Request], on_emit: Any, correction: Any = None
+        self, requests: Sequence[Request], on_emit: Any, correction: Any = None, memory: Any = None
     ) -> list[Generation]:
         (request,) = requests
         for _ in range(request.max_new_tokens):

@@ -52,6 +52,7 @@ def test_the_likely_tokens_of_an_answer_begin_with_what_it_says(
         assert answer.top.ids[:, 0].tolist() == list(answer.answer_ids), "greedy answers"
 
 
+@pytest.mark.slow
 def test_objective_and_data_are_part_of_what_a_draft_is(write_recipe: Callable[..., Path]) -> None:
     recipe = write_recipe("kd")
     found = []
