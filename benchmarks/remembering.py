@@ -7,7 +7,7 @@ The target's greedy answers to a run's training and validation prompts are known
 task, a draft built from the other tasks' training answers proposes on the task's answers, in a
 seeded order, and is held against them: once as it was built, once remembering the answers before.
 No target runs and nothing is timed: figures are tokens per pass, which drafting as far as this
-takes would bring. Prints Markdown.
+takes would bring. Prints Markdown, and the memory that all answers together take.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import torch
 from taskspec_drafters.suffix import Suffix
 
@@ -59,6 +60,12 @@ def main() -> None:
     folder = options.run / "stages/01-collect"
     stored = load_answers(folder, signal=False)
     known = [each for each in load_examples(folder) if each.id in stored]
+    before, drafter, count = psutil.Process().memory_info().rss, Suffix(), 0
+    for each in known:
+        drafter.remember(stored[each.id].answer_ids, _MOST)
+        count += len(stored[each.id].answer_ids)
+    taken = psutil.Process().memory_info().rss - before
+    said = f"\n{count:,} remembered tokens take {taken / 2**20:.0f} MiB"
     tasks = sorted({each.task for each in known if each.task is not None})
     print(f"| task | answers | draft | {' | '.join(map(_name, _BEFORE))} |")
     print("|---|---|---|" + "---|" * len(_BEFORE))
@@ -82,6 +89,7 @@ def main() -> None:
                 f"{emitted / count:.2f}" if count else "" for emitted, count in found.values()
             )
             print(f"| {task} | {len(own)} | {name} | {' | '.join(figures)} |")
+    print(said)
 
 
 def _name(span: tuple[int, int]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from taskspec.decoding.records import Generation, Request
@@ -48,12 +48,14 @@ class AnswerMemory:
         """Hand on a finished answer."""
         choices = (request.draft, *answer.served)
         names = dict.fromkeys(None if each is None else each.draft for each in choices)
-        found = [each for name in names for each in self.learners.get(name, ())]
-        for drafter in {id(each): each for each in found}.values():
+        for drafter in _each_once(self.learners.get(name, ()) for name in names):
             drafter.remember(answer.tokens, self.most)
 
     def forget(self) -> None:
         """Let every draft forget all answers."""
-        every = {id(each): each for own in self.learners.values() for each in own}
-        for drafter in every.values():
+        for drafter in _each_once(self.learners.values()):
             drafter.forget()
+
+
+def _each_once(groups: Iterable[Sequence[Drafter]]) -> Iterable[Drafter]:
+    return {id(each): each for group in groups for each in group}.values()

@@ -197,8 +197,8 @@ class Drafter(Plugin, ABC):
         """Take in an answer that the target has given, to draft later ones from.
 
         Called between steps, once an answer is finished, while other rows may be served: these
-        draft from then on as if they had started after it. Never called while drafts are measured,
-        nor kept by `save`.
+        draft from then on as if they had started after it. A run that measures drafts does not call
+        it, and `save` does not keep it.
 
         Args:
             answer: The answer's token ids, at least one.

@@ -17,7 +17,7 @@ from taskspec.recipe.schema import Recipe
 from taskspec.registry import Registry
 
 if TYPE_CHECKING:
-    from taskspec.interfaces import Aligner, Drafter, Verifier
+    from taskspec.interfaces import Drafter
 
 _DRAFT_NAME = re.compile(r"\w[\w-]*")
 _RUN_NAME = re.compile(r"\w[\w.-]*")
@@ -96,11 +96,7 @@ class _Checks:
 
     def _temperature(self, recipe: Recipe) -> Iterator[Problem]:
         name = recipe.decode.verifier.use
-        samples = {
-            record.name: cast("type[Verifier]", record.plugin).samples
-            for record in self._registry.plugins()
-            if record.kind == "verifier"
-        }
+        samples = self._declared("verifier", "samples")
         if recipe.decode.temperature >= GREEDY_EPSILON and samples.get(name) is False:
             fit = ", ".join(each for each in samples if samples[each]) or "none is installed"
             message = (
@@ -110,11 +106,7 @@ class _Checks:
             yield self._problem("decode.temperature", message)
 
     def _memory(self, recipe: Recipe) -> Iterator[Problem]:
-        remembers = {
-            record.name: cast("type[Drafter]", record.plugin).remembers
-            for record in self._registry.plugins()
-            if record.kind == "drafter"
-        }
+        remembers = self._declared("drafter", "remembers")
         used = {choice.use for choice in recipe.draft.pool.values()}
         if recipe.decode.remember > 0 and not any(remembers.get(name, True) for name in used):
             fit = ", ".join(each for each in remembers if remembers[each]) or "none is installed"
@@ -125,11 +117,7 @@ class _Checks:
 
     def _recovery(self, recipe: Recipe) -> Iterator[Problem]:
         name = recipe.align.recovery.use
-        adapts = {
-            record.name: cast("type[Aligner]", record.plugin).adapts
-            for record in self._registry.plugins()
-            if record.kind == "aligner"
-        }
+        adapts = self._declared("aligner", "adapts")
         if adapts.get(name) is True:
             fit = ", ".join(each for each in adapts if not adapts[each]) or "none is installed"
             message = (
@@ -170,6 +158,11 @@ class _Checks:
             if self._is_sound(path) and name not in pool:
                 message = f"the pool has no draft '{name}'; it has: {', '.join(pool)}"
                 yield self._problem(path, message)
+
+    def _declared(self, kind: str, attribute: str) -> dict[str, bool]:
+        """What each installed plugin of a kind says of itself."""
+        records = self._registry.plugins()
+        return {r.name: getattr(r.plugin, attribute) for r in records if r.kind == kind}
 
     def _is_sound(self, path: str) -> bool:
         return not any(path == bad or path.startswith(f"{bad}.") for bad in self._found)

@@ -16,6 +16,7 @@ from taskspec.testing.toy_proposals import (
     first_distribution,
     full_probs,
     require_equal,
+    same,
     toy_noise,
 )
 from taskspec.testing.toy_target import VOCABULARY, toy_corpus, toy_prompts, toy_target
@@ -255,20 +256,12 @@ def check_remembered_answers_count_alike_for_all_rows(drafter: Any) -> None:
                 f"after {turn + 1} remembered answers a row that was started before them drafts "
                 "otherwise than one started after; bring rows that are served up to date",
             )
-            changed |= not _equal(one, first)
+            changed |= not same(one, first)
         built.forget()
         require_equal(
             built.propose([0], [4], noise), first, "after `forget` answers are still known"
         )
     require(changed, "remembers is set, but nothing that is remembered changes a draft")
-
-
-def _equal(one: Proposal, other: Proposal) -> bool:
-    counts = one.lengths.tolist()
-    return counts == other.lengths.tolist() and all(
-        torch.equal(one.tokens[row, :count], other.tokens[row, :count])
-        for row, count in enumerate(counts)
-    )
 
 
 @check("drafter")

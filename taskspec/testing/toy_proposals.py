@@ -77,15 +77,22 @@ def commit_emitted(
     built.commit(list(rows), tokens, torch.tensor([len(each) for each in emitted]), hidden)
 
 
+def same(one: Proposal, other: Proposal) -> bool:
+    """Whether two proposals hold the same tokens, of the same distributions."""
+    if not torch.equal(one.lengths, other.lengths):
+        return False
+    places = [(row, n) for row, count in enumerate(one.lengths.tolist()) for n in range(count)]
+    return all(
+        one.tokens[place] == other.tokens[place]
+        and torch.allclose(full_probs(one, *place), full_probs(other, *place), atol=_TOLERANCE)
+        for place in places
+    )
+
+
 def require_equal(one: Proposal, other: Proposal, message: str) -> None:
     """Raise unless two proposals hold the same tokens, of the same distributions.
 
     Raises:
         ContractError: With the message.
     """
-    require(torch.equal(one.lengths, other.lengths), message)
-    for row, count in enumerate(one.lengths.tolist()):
-        for place in range(count):
-            require(one.tokens[row, place] == other.tokens[row, place], message)
-            first, second = full_probs(one, row, place), full_probs(other, row, place)
-            require(torch.allclose(first, second, atol=_TOLERANCE), message)
+    require(same(one, other), message)
