@@ -6,13 +6,13 @@
     python benchmarks/replay.py runs/quickstart-without-math --answers runs/quickstart
 
 The target's greedy answers to a run's validation prompts are known. A bundle routes the prompts,
-its drafts propose and are held against the answers, as routed and with correction, and the cost
-model, with what passes and drafts cost here, says what the steps take over plain decoding; what
-drafts that watch or take over read and propose is in it. So rules for correction are compared on
-every prompt without timing an answer. The last column knows beforehand which draft and length is
-best for a prompt: what replacing drafts could bring at most. Prompts' passes, routing and the
-rules' own time are left out. Costs are measured at the start and differ from call to call. Prints
-Markdown.
+its drafts propose and are held against the answers, as routed, with correction, and with correction
+that learns from the answers before, and the cost model, with what passes and drafts cost here, says
+what the steps take over plain decoding; what drafts that watch or take over read and propose is in
+it. So rules for correction are compared on every prompt without timing an answer. The last column
+knows beforehand which draft and length is best for a prompt: what replacing drafts could bring at
+most. Prompts' passes, routing and the rules' own time are left out. Costs are measured at the start
+and differ from call to call. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from taskspec.corpus.answers import StoredAnswer
 from taskspec.decoding.correction import Correction
+from taskspec.decoding.experience import Experience
 from taskspec.decoding.records import DraftChoice, Request, StepRecord
 from taskspec.decoding.row import Row
 from taskspec.pipeline.answering import load_answers
@@ -45,23 +47,23 @@ def replayed(
     draft: DraftChoice | None,
     most: int,
     seed: int,
-    corrected: bool,
+    corrected: Correction | None = None,
 ) -> float:
     """Cost of an answer's steps, in steps of plain decoding.
 
     Args:
         bundle: Holds the drafts.
-        correction: Costs, and the rules.
+        correction: Costs.
         answer: Prompt and answer.
         draft: As routed.
         most: Tokens of the answer that count.
         seed: Of the request, from which the hedge draws.
-        corrected: Whether the rules apply.
+        corrected: The rules; None keeps the draft.
     """
     tokens, drafters = answer.answer_ids[:most], bundle.pool.drafters
     request = Request(answer.id, tuple(answer.prompt_ids), len(tokens), seed=seed, draft=draft)
     row = Row(request, 0, frozenset(), bundle.target.context_length)
-    row.pilot = correction.pilot(row, drafters) if corrected else None
+    row.pilot = corrected.pilot(row, drafters) if corrected else None
     row.emit([tokens[0]])
     cost = 0.0
     while row.finish is None:
@@ -138,7 +140,8 @@ def main() -> None:
     stored = load_answers(folder, signal=False)
     held = [each for each in load_examples(folder) if each.split == "validation"]
     typical = Request("typical", tuple(stored[held[0].id].prompt_ids), 32, ignore_eos=True)
-    correction = measure_correction(bundle, typical)
+    correction = replace(measure_correction(bundle, typical), experience=None)
+    experienced = replace(correction, experience=Experience())
     costs: dict[str, list[Sequence[float]]] = defaultdict(list)
     for seed, each in enumerate(held):
         answer = stored[each.id]
@@ -147,17 +150,18 @@ def main() -> None:
         found = bundle.router.route(each.prompt_text).assignment
         draft = bundle.pool.choice(found.draft, found.draft_length)
         steps = [
-            replayed(bundle, correction, answer, draft, options.tokens, seed, corrected)
-            for corrected in (False, True)
+            replayed(bundle, correction, answer, draft, options.tokens, seed, rules)
+            for rules in (None, correction, experienced)
         ]
         every = [
-            replayed(bundle, correction, answer, choice, options.tokens, seed, False)
+            replayed(bundle, correction, answer, choice, options.tokens, seed)
             for choice in _choices(correction)
         ]
         plain = len(answer.answer_ids[: options.tokens]) - 1
         costs[each.task or "all"].append((plain, *steps, min(plain, *every)))
-    print("| task | prompts | as routed | corrected | best draft and length of each prompt |")
-    print("|---|---|---|---|---|")
+    bound = "best draft and length of each prompt"
+    print(f"| task | prompts | as routed | corrected | with experience | {bound} |")
+    print("|---|---|---|---|---|---|")
     for task, own in [*costs.items(), ("all", [row for rows in costs.values() for row in rows])]:
         total, *others = (sum(column) for column in zip(*own, strict=True))
         figures = " | ".join(f"{total / other:.2f}x" for other in others)

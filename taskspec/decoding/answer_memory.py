@@ -8,16 +8,11 @@ above temperature 0. Suffix decoding (Oliaro et al. 2024, arXiv 2411.04975, sect
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from taskspec.decoding.records import Generation, Request
 from taskspec.interfaces import Drafter
-
-_sampled = itertools.count()
-"""Of the whole process: what one memory's drafts remember, another one's may, too."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +27,6 @@ class AnswerMemory:
 
     learners: Mapping[str | None, Sequence[Drafter]]
     most: int
-
-    def seeded(self, request: Request) -> Request:
-        """The request with a seed of its own, where it samples.
-
-        Of two requests with one seed, the second one's drafts would propose what that seed's noise
-        had drawn for the first, to be judged by the same noise: no longer by chance.
-        """
-        if request.sampling.greedy:
-            return request
-        own = hashlib.sha256(f"{request.seed} {next(_sampled)}".encode()).digest()
-        return replace(request, seed=int.from_bytes(own[:7], "big"))
 
     def take_in(self, request: Request, answer: Generation) -> None:
         """Hand on a finished answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -28,6 +29,8 @@ _DRAFTED_WEIGHT = 4.0
 """Steps that the promise of how much is drafted counts for."""
 _DOUBT = 8.0
 """However long a draft did well, nothing is ruled out further than by this much, in nats."""
+_LIKE_OTHERS = 0.7
+"""Trust that an answer is like those before it."""
 _NEGLIGIBLE = 1e-3
 """Worlds trusted less than this, beside the likeliest, are left out of what to expect."""
 
@@ -49,7 +52,23 @@ class Belief:
     def __init__(self, promise: AcceptanceCurve, longest: int) -> None:
         self._reach = Reach(promise, longest, _DRAFTED_WEIGHT)
         self._worlds = _worlds(promise.block_efficiency[:longest], self._reach.promised)
-        self._trust = list(_LOG_PRIOR)
+        self._prior: Sequence[float] = _LOG_PRIOR
+        self._trust = list(self._prior)
+
+    def renewed(self) -> Belief:
+        """What to expect of another answer, where this one was learnt from many.
+
+        Answers differ: the first prior keeps a part.
+        """
+        other, most = copy.copy(self), max(self._trust)
+        trusts = [math.exp(trust - most) for trust in self._trust]
+        whole = sum(trusts)
+        other._prior = [
+            math.log(_LIKE_OTHERS * trust / whole + (1 - _LIKE_OTHERS) * first)
+            for trust, first in zip(trusts, _PRIOR.values(), strict=True)
+        ]
+        other._trust, other._reach = list(other._prior), self._reach.renewed()
+        return other
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
         """Take in a step that nothing cut.
@@ -70,7 +89,7 @@ class Belief:
         """Let what was seen weigh for a share of what it did."""
         self._trust = [
             prior + share * (trust - prior)
-            for trust, prior in zip(self._trust, _LOG_PRIOR, strict=True)
+            for trust, prior in zip(self._trust, self._prior, strict=True)
         ]
         self._reach.fade(share)
 

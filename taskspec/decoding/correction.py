@@ -11,6 +11,9 @@ what was promised and from what the answer shows: of the draft in use on its own
 that copy, where the promise is not kept, on the text that others drafted. Others are taken to do as
 promised until they are tried, but no better than the assignment's draft promised. Above it stands a
 budget that holds whatever the text is.
+
+With experience, an answer begins from what earlier ones showed, and with the draft that did best in
+them; the same request may then take another course, by noise of its own (`own_noise`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from taskspec.decoding.cost import AcceptanceCurve
+from taskspec.decoding.experience import Experience
 from taskspec.decoding.hedging import Hedge
 from taskspec.decoding.prices import Estimate, Prices, Way
 from taskspec.decoding.records import DraftChoice
@@ -29,6 +33,8 @@ from taskspec.interfaces import Drafter
 
 _TRUST = 0.95
 _PLAIN = 0
+_CLEARLY = 0.01
+"""Another draft must save so much more of plain decoding's time to begin in the own one's place."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,15 @@ class Correction:
         ways: Drafts to choose from.
         share: Part of plain decoding's time that may be lost.
         grace: Plain steps that may be lost besides, so that a draft can be tried at all.
+        experience: Of earlier answers, from which the next ones begin; None begins each from what
+            was promised.
     """
 
     prices: Prices
     ways: tuple[Way, ...]
     share: float
     grace: float
+    experience: Experience | None = None
 
     def pilot(self, row: Row, drafters: Mapping[str, Drafter]) -> Pilot | None:
         """Who steers a row; None when the draft that it asks for has no known price."""
@@ -87,21 +96,11 @@ class Pilot:
         if row.choice is not None:
             self.current = self.ways[0]
             row.choice = self.current.choice
-        self.estimates = {
-            way: Estimate(way, self._promised(way), correction.prices) for way in self.ways
-        }
-        own = int(self.current is not None)
-        arms = 1 + len(self.ways)
-        self.hedge = Hedge(
-            [_TRUST if arm == own else (1 - _TRUST) / max(1, arms - 1) for arm in range(arms)]
-            if arms > 1
-            else [1.0],
-            f"correction {row.request.seed}",
-            first=own,
-        )
-        self.promise = 0.0
-        if self.current is not None:
-            self.promise = self.estimates[self.current].best()[1]
+        self.lasting: dict[Way, Estimate] = {}
+        self.estimates = {way: self._estimate(way) for way in self.ways}
+        first = self._first()
+        self.hedge = _trusting(first, 1 + len(self.ways), f"correction {row.request.seed}")
+        self.promise = self.estimates[self.ways[first - 1]].best()[1] if first else 0.0
         shared = Counter(way.choice.draft for way in self.ways)
         self.watches = {
             way: Watch(row, way, drafters)
@@ -110,6 +109,9 @@ class Pilot:
             if way.watched and shared[way.choice.draft] == 1
         }
         self._turns = list(self.watches)
+        # Where promises are kept, one draft watches all the same: the one that is known least.
+        known = {way: self.lasting[way].seen for way in self._turns if way in self.lasting}
+        self._curious = sorted(known, key=lambda way: known[way])[:1]
         self.spent, self.earned = 0.0, 0
         self._asked = 0
         self._behind = 0
@@ -136,12 +138,12 @@ class Pilot:
         """Take in the step that was just done."""
         step, prices = self.row.steps[-1], self.correction.prices
         cost, way = 1.0, self.current
-        for estimate in self.estimates.values():
+        for estimate in (*self.estimates.values(), *self.lasting.values()):
             estimate.pass_by(step.emitted)
         if self._asked and way is not None:
             cost = prices.step(way, step.drafted, min(step.drafted + 1, self._asked))
             if step.emitted == step.accepted + 1:
-                self.estimates[way].learn(self._asked, step.drafted, step.accepted)
+                self._note(way, self._asked, step.drafted, step.accepted)
         else:
             self._behind += step.emitted
         self.spent += cost
@@ -156,6 +158,34 @@ class Pilot:
         """Let drafts that only watch forget the row."""
         for watch in self.watches.values():
             watch.stop()
+
+    def _estimate(self, way: Way) -> Estimate:
+        """What to expect of a way in this answer, from earlier ones where they are known."""
+        experience, prices = self.correction.experience, self.correction.prices
+        promise = self._promised(way)
+        if experience is None:
+            return Estimate(way, promise, prices)
+        self.lasting[way] = experience.estimate(self.current, way, promise, prices)
+        return self.lasting[way].renewed()
+
+    def _first(self) -> int:
+        """The way to begin with: the row's own, or one that did better in earlier answers."""
+        own, least = 0, 0.0
+        if self.current is not None:
+            own, least = 1, self.estimates[self.current].best()[1]
+        savings = {
+            arm: self.estimates[way].best()[1]
+            for arm, way in enumerate(self.ways, start=1)
+            if self.estimates[way].seen and way.movable
+        }
+        best = max(savings, key=lambda arm: savings[arm], default=own)
+        return best if savings.get(best, 0.0) > least + _CLEARLY else own
+
+    def _note(self, way: Way, asked: int, drafted: int, accepted: int) -> None:
+        """Take in what a way did, or would have done."""
+        self.estimates[way].learn(asked, drafted, accepted)
+        if way in self.lasting:
+            self.lasting[way].learn(asked, drafted, accepted)
 
     def _decide(self) -> tuple[Way | None, int]:
         """The way that the hedge draws, and its best length; None for plain decoding."""
@@ -242,10 +272,11 @@ class Pilot:
         for way, watch in self.watches.items():
             outcome = None if way == self.current else watch.outcome()
             if outcome is not None:
-                self.estimates[way].learn(watch.length, *outcome)
-        if len(self.row.steps) % 2 or self._kept():
+                self._note(way, watch.length, *outcome)
+        if len(self.row.steps) % 2:
             return
-        for way in self._turns:
+        turns = self._curious if self._kept() else self._turns
+        for way in turns:
             watch = self.watches[way]
             if way == self.current or watch.waiting:
                 continue
@@ -253,8 +284,8 @@ class Pilot:
             if self._affords(1 + price):
                 watch.propose()
                 self.spent += price
-                self._turns.remove(way)
-                self._turns.append(way)
+                turns.remove(way)
+                turns.append(way)
                 return
 
     def _kept(self) -> bool:
@@ -270,6 +301,13 @@ class Pilot:
         if not self.watches[way].started:
             price += prices.reading(way, len(self.row.text))
         return price
+
+
+def _trusting(first: int, arms: int, seed: str) -> Hedge:
+    """A hedge that trusts one of its ways."""
+    rest = (1 - _TRUST) / max(1, arms - 1)
+    prior = [_TRUST if arm == first else rest for arm in range(arms)] if arms > 1 else [1.0]
+    return Hedge(prior, seed, first)
 
 
 def _same(one: DraftChoice, other: DraftChoice | None) -> bool:

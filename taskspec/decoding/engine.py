@@ -17,6 +17,7 @@ from taskspec.decoding.answer_memory import AnswerMemory
 from taskspec.decoding.cached_model import CachedModel
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.drafting import Drafts, draft_batch
+from taskspec.decoding.own_noise import own_noise
 from taskspec.decoding.pacing import Pace
 from taskspec.decoding.prefixes import PrefixCache
 from taskspec.decoding.records import Generation, Request, StepRecord
@@ -107,8 +108,8 @@ class Engine:
         if pace is not None and correction is not None:
             raise DecodingError("a correction chooses draft lengths itself; leave the pace out")
         self.check(requests)
-        if memory is not None:
-            requests = [memory.seeded(request) for request in requests]
+        if memory is not None or (correction is not None and correction.experience is not None):
+            requests = [own_noise(request) for request in requests]
         done = {}
         by_id = {request.id: request for request in requests}
         for result in self._run(requests, batch_size, on_emit, pace, correction):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -108,34 +109,57 @@ _REMEMBERED = 0.98
 """What is still held true of a draft a token later: texts change."""
 _PATIENCE = 8
 """Tokens after which forgetting is caught up with."""
+_TELLING = 24
+"""Steps of other answers from which on they say something of the next one."""
 
 
 class Estimate:
-    """What a way to draft brings in one answer: its promise, moved by what was seen.
+    """What a way to draft brings, in one answer or in many: its promise, moved by what was seen.
 
     Args:
         way: The draft.
         promise: The acceptance that is expected at first.
         prices: What it costs.
+        remembered: What is still held true of it a token later.
+
+    Attributes:
+        seen: Steps that it was seen at, as far as they still count.
     """
 
-    def __init__(self, way: Way, promise: AcceptanceCurve, prices: Prices) -> None:
+    def __init__(
+        self,
+        way: Way,
+        promise: AcceptanceCurve,
+        prices: Prices,
+        remembered: float = _REMEMBERED,
+    ) -> None:
         self._costs = step_costs(prices, way)
         self._belief = Belief(promise, way.longest)
         self._best: tuple[int, float] | None = None
         self._passed = 0
-        self.seen = False
+        self._remembered = remembered
+        self.seen = 0.0
+
+    def renewed(self) -> Estimate:
+        """What to expect in another answer, where this one was learnt from many."""
+        other = copy.copy(self)
+        other._belief, other._best, other._passed = self._belief.renewed(), None, 0
+        other._remembered = _REMEMBERED
+        other.seen = self.seen if self.seen >= _TELLING else 0.0
+        return other
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
         """Take in a step that was asked for `asked` tokens, and that nothing cut."""
-        self.seen, self._best = True, None
+        self.seen, self._best = self.seen + 1, None
         self._belief.learn(asked, drafted, accepted)
 
     def pass_by(self, tokens: int) -> None:
         """So many tokens were emitted: the more, the less what was seen says of what comes."""
         self._passed += tokens
         if self._passed >= _PATIENCE:
-            self._belief.fade(_REMEMBERED**self._passed)
+            share = self._remembered**self._passed
+            self._belief.fade(share)
+            self.seen *= share
             self._passed, self._best = 0, None
 
     def best(self) -> tuple[int, float]:

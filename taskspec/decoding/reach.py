@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from taskspec.decoding.cost import AcceptanceCurve
@@ -21,10 +23,19 @@ class Reach:
 
     def __init__(self, promise: AcceptanceCurve, longest: int, weight: float) -> None:
         drafted = [promise.mean_drafted(k) for k in range(longest + 1)]
-        self.promised = tuple(b - a for a, b in pairwise(drafted))
-        self.asked = [weight] * longest
         self._weight = weight
-        self._drafted = [weight * share for share in self.promised]
+        self._begin([b - a for a, b in pairwise(drafted)])
+
+    def _begin(self, promised: Sequence[float]) -> None:
+        self.promised = tuple(promised)
+        self.asked = [self._weight] * len(self.promised)
+        self._drafted = [self._weight * share for share in self.promised]
+
+    def renewed(self) -> Reach:
+        """Another one, whose promise is what is expected now."""
+        other = copy.copy(self)
+        other._begin(self.shares())
+        return other
 
     def learn(self, asked: int, drafted: int) -> None:
         """Take in a step.

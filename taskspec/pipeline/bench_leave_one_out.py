@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from taskspec.decoding.correction import Correction
+from taskspec.decoding.experience import Experience
 from taskspec.decoding.records import Request
 from taskspec.errors import CorpusError
 from taskspec.evaluation.comparison import Comparison
@@ -37,8 +37,9 @@ from taskspec.serving.correcting import measure_correction
 from taskspec.serving.pool import Pool, load_pool, with_members
 from taskspec.serving.remembering import answer_memory
 
-CORRECTED, QUARANTINED, BOTH = "routed, corrected", "routed, quarantined", "routed, both"
-REMEMBERED, ALL = "routed, remembered", "routed, all three"
+CORRECTED, EXPERIENCED = "routed, corrected", "routed, experienced"
+QUARANTINED = "routed, quarantined"
+REMEMBERED, BOTH = "routed, remembered", "routed, both"
 _KEPT = 100_000
 _TYPICAL = 32
 
@@ -78,17 +79,16 @@ def bench_leave_one_out(
             prompts += own
         tasks = [run.task for run in runs]
         methods, missing = _common(timings, {p.request.id: p.row for p in prompts}, tasks)
-        notes += missing
-        if REMEMBERED in methods:
-            notes.append(
-                "drafts that remember know the answers to the task's prompts before each one, none "
-                "at first; intervals take prompts as independent all the same"
-            )
+        notes += [
+            *missing,
+            "ways that learn know the task's prompts before each one, none at first; intervals "
+            "take prompts as independent all the same",
+        ]
         resamples = recipe.evaluate.resamples
         return compare_beside(timings, prompts, methods, ROUTED, resamples, notes, environment)
 
     made = [[run.task, run.results] for run in runs]
-    methods = [CORRECTED, QUARANTINED, BOTH, REMEMBERED, ALL]
+    methods = [CORRECTED, EXPERIENCED, QUARANTINED, REMEMBERED, BOTH]
     return kept(folder, [environment, made, methods], measure)
 
 
@@ -148,19 +148,18 @@ def _time(
 ) -> list[Timing]:
     """Every prompt in every way, in rotated order; goes on where it was stopped."""
     way = routed(bundle.router, bundle.pool)
-    ways: dict[str, Way] = {PLAIN: always(None), ROUTED: way, CORRECTED: way}
     correction = measure_correction(bundle, _typical(prompts))
-    corrections: dict[str, Correction] = {CORRECTED: correction}
+    ways: dict[str, Way] = {PLAIN: always(None), ROUTED: way, CORRECTED: way, EXPERIENCED: way}
     if bundle.router.known is not None:
         ways[QUARANTINED] = routed(replace(bundle.router, quarantine=True), bundle.pool)
-        ways[BOTH], corrections[BOTH] = ways[QUARANTINED], correction
     remembering: dict[str, Remembering] = {}
-    for name, other in ((REMEMBERED, ROUTED), (ALL, BOTH)):
-        own = _remembering(bundle, registry) if other in ways else None
+    for name in (REMEMBERED, BOTH):
+        own = _remembering(bundle, registry)
         if own is not None:
-            ways[name], remembering[name] = ways[other], own
-            if other in corrections:
-                corrections[name] = corrections[other]
+            ways[name], remembering[name] = way, own
+    corrections = {CORRECTED: replace(correction, experience=None)}
+    for name in (EXPERIENCED, BOTH):
+        corrections[name] = replace(correction, experience=Experience())
     return time_ways(
         console,
         journal,

@@ -183,11 +183,13 @@ def time_ways(
         repeats: Rounds over all prompts.
         wanted: Names to time, given a prompt's id, the repeat and the prompt's timings so far;
             None times all ways in every repeat.
-        corrections: What replaces drafts that fall short, for ways that have that.
-        remembering: For ways whose drafts learn from answers: those before the prompt in its
-            repeat, nothing of earlier repeats.
+        corrections: What replaces drafts that fall short, for ways that have that. Experience knows
+            the prompts before this one in its repeat, nothing of earlier repeats.
+        remembering: For ways whose drafts learn from answers, of the same prompts.
     """
     corrections, remembering = corrections or {}, remembering or {}
+    experiences = {m: c.experience for m, c in corrections.items() if c.experience is not None}
+    learning = [method for method in ways if method in remembering or method in experiences]
     timings = [] if path is None else _go_on_from(path)
     done = {(timing.prompt, timing.repeat) for timing in timings}
 
@@ -224,13 +226,15 @@ def time_ways(
         for repeat in range(repeats):
             if all((prompt.request.id, repeat) in done for prompt in prompts):
                 continue
+            for experience in experiences.values():
+                experience.forget()
             for each in remembering.values():
                 each.memory.forget()
             for index, prompt in enumerate(prompts):
                 name = prompt.request.id
                 if (name, repeat) in done:
-                    # Answered before an interruption: these drafts have to learn it again.
-                    for method in remembering:
+                    # Answered before an interruption: these ways have to learn it again.
+                    for method in learning:
                         decode(prompt, method, repeat)
                     continue
                 own = [timing for timing in timings if timing.prompt == name]

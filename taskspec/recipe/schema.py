@@ -202,11 +202,14 @@ class CorrectionConfig:
         use: Replace them; off, a request keeps the draft that its task was assigned.
         share: Part of plain decoding's time that may be lost on an answer, as predicted.
         grace: Plain steps that may be lost besides, so that a draft can be tried at all.
+        experience: Begin an answer from what earlier ones showed of the drafts, as long as the
+            process lives; off, each begins from what the assignment promised.
     """
 
     use: bool = False
     share: float = 0.03
     grace: float = 2.0
+    experience: bool = False
 
     def __post_init__(self) -> None:
         at_least("share", self.share, 0)

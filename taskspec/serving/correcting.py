@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taskspec.decoding.correction import Correction
 from taskspec.decoding.cost import AcceptanceCurve, mean_curve, measure_draft, measure_target
+from taskspec.decoding.experience import Experience
 from taskspec.decoding.prices import Prices, Way
 from taskspec.decoding.records import DraftChoice, Request
 from taskspec.recipe.schema import CorrectionConfig
@@ -28,7 +29,8 @@ def measure_correction(
         bundle: A loaded bundle.
         request: A typical prompt, decoded plainly to measure the overhead.
         rows: Rows that will be decoded together.
-        config: Share and grace; None takes the recipe's.
+        config: Share, grace, and whether answers learn from earlier ones, which they do as long as
+            what is returned is used for them; None takes the recipe's.
     """
     config = config or correction_config(bundle)
     drafts = _drafts(bundle)
@@ -51,7 +53,9 @@ def measure_correction(
                 members=members,
             )
         )
-    return Correction(Prices(cost, overhead, rows), tuple(ways), config.share, config.grace)
+    experience = Experience() if config.experience else None
+    prices = Prices(cost, overhead, rows)
+    return Correction(prices, tuple(ways), config.share, config.grace, experience)
 
 
 def _drafts(bundle: Bundle) -> list[tuple[str, DraftChoice, AcceptanceCurve]]:

@@ -119,3 +119,16 @@ def test_fewer_steps_draft_more_tokens_and_in_fewer_still_they_stand(
     for falling in found:
         assert all(1 + 1e-9 >= a >= b - 1e-9 >= -1e-9 for a, b in pairwise((1.0, *falling)))
     assert all(stand <= drafts + 1e-9 for drafts, stand in zip(*found, strict=True))
+
+
+def test_renewed_it_expects_what_many_answers_showed_and_is_open_to_another() -> None:
+    many = Belief(PROMISE, LENGTH)
+    for _ in range(200):
+        many.learn(4, 4, 0)
+    one = many.renewed()
+    assert tau(many)[-1] < tau(one)[-1] < tau(Belief(PROMISE, LENGTH))[-1]
+    for _ in range(8):
+        one.learn(4, 4, 4)
+    assert tau(one)[-1] > tau(Belief(PROMISE, LENGTH))[-1] > tau(many)[-1]
+    one.fade(0.0)
+    assert tau(one) == pytest.approx(tau(many.renewed()))

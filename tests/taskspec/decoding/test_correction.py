@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
-from corrections import Model, correction, way
+from corrections import Model, correction, play, row_of, way
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from taskspec_drafters.prompt_lookup import PromptLookup
 
-from taskspec.decoding.correction import Correction
 from taskspec.decoding.cost import AcceptanceCurve
-from taskspec.decoding.records import DraftChoice, Request, StepRecord
+from taskspec.decoding.records import DraftChoice, Request
 from taskspec.decoding.row import Row
 from taskspec.interfaces import Drafter, Proposal
-
-
-def row_of(
-    drafters: dict[str, Drafter], own: str | None, steering: Correction, started: bool = True
-) -> Row:
-    choice = None if own is None else DraftChoice(own, 3)
-    row = Row(Request("0", (5, 6, 7), 400, seed=3, draft=choice), 0, frozenset(), 1000)
-    row.pilot = steering.pilot(row, drafters)
-    row.emit([8])
-    if started:
-        row.start(drafters)
-    return row
-
-
-def play(row: Row, outcomes: Sequence[tuple[int, int]], tokens: Sequence[int]) -> None:
-    """Steps in which so many tokens are drafted of those asked, and so many accepted of these."""
-    supply = itertools.cycle(tokens)
-    for fewer, refused in outcomes:
-        assert row.pilot is not None
-        row.pilot.steer()
-        drafted = max(0, row.draft_length - fewer)
-        accepted = max(0, drafted - refused)
-        new = [next(supply) for _ in range(accepted + 1)]
-        count = row.emit(new)
-        row.record(StepRecord(drafted, accepted, count))
-        if row.choice is not None and row.drafting:
-            row.pilot.drafters[row.choice.draft].commit(
-                [row.slot], torch.tensor([new]), torch.tensor([count])
-            )
-        row.pilot.learn()
-        for drafter in row.pilot.drafters.values():
-            if isinstance(drafter, Model) and row.slot in drafter.rows:
-                read = drafter.rows[row.slot]
-                assert read == list(row.text)[: len(read)], "a draft's state is out of step"
-                serves = row.drafting and row.pilot.drafters.get(row.choice.draft) is drafter
-                assert not serves or read == list(row.text), "a draft has not read all"
 
 
 def test_a_draft_that_has_not_read_the_text_pays_for_reading_it() -> None:

@@ -20,6 +20,7 @@ from taskspec_verifiers.rejection import Rejection
 
 from taskspec.decoding.correction import Correction, Pilot
 from taskspec.decoding.engine import Engine
+from taskspec.decoding.experience import Experience
 from taskspec.decoding.prices import Prices, Way
 from taskspec.decoding.records import DraftChoice, Request
 from taskspec.decoding.row import Row
@@ -125,6 +126,27 @@ def test_a_corrected_sampled_row_does_not_depend_on_its_batch(engine):
     alone = [sampling.generate([each], correction=steering)[0].tokens for each in asked]
     together = [each.tokens for each in sampling.generate(asked, 5, correction=steering)]
     assert alone == together
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_greedy_answers_that_begin_from_earlier_ones_are_plain_ones(engine, batch_size):
+    steering = replace(correction(*WAYS, grace=20), experience=Experience())
+    for own in (DraftChoice("far", 4), DraftChoice("near", 3), DraftChoice("far", 4), None):
+        found = engine.generate(greedy_requests(own), batch_size, correction=steering)
+        assert [each.tokens for each in found] == _built["plain"]
+
+
+def test_sampled_answers_that_begin_from_earlier_ones_have_noise_of_their_own(engine):
+    """The same noise would judge what it has chosen: drafts and lengths follow earlier answers."""
+    sampling = Engine(engine.target, Rejection(), engine.drafters)
+    asked = [replace(r, sampling=Sampling(1.0)) for r in greedy_requests(DraftChoice("near", 4))]
+    for experience, same in ((None, True), (Experience(), False)):
+        steering = replace(correction(*WAYS), experience=experience)
+        one, other = (
+            [each.tokens for each in sampling.generate(asked, correction=steering)]
+            for _ in range(2)
+        )
+        assert (one == other) == same
 
 
 def test_a_pace_beside_a_correction_is_refused(engine):

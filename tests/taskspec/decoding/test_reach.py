@@ -52,6 +52,18 @@ def test_what_was_seen_fades() -> None:
     assert reach.shares() == pytest.approx([0.9, 0.7, 0.7])
 
 
+def test_renewed_it_promises_what_was_seen_and_learns_apart() -> None:
+    reach = Reach(PROMISE, 3, 4.0)
+    for _ in range(12):
+        reach.learn(3, 0)
+    again = reach.renewed()
+    assert again.shares() == pytest.approx(reach.shares()) and again.asked == [4.0] * 3
+    again.learn(3, 3)
+    assert again.shares() != reach.shares() == pytest.approx([0.9 / 4, 0.7 / 4, 0.7 / 4])
+    again.fade(0.0)
+    assert again.shares() == pytest.approx(reach.shares())
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=30))
 def test_fewer_steps_draft_more_tokens(steps: list[tuple[int, int]]) -> None:

@@ -66,3 +66,11 @@ def test_a_draft_and_its_adapters_are_ways_of_their_own() -> None:
         DraftChoice("small", 2, "small@task-0"): False,
         DraftChoice("lookup", 4): True,
     }
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_experience_is_what_the_recipe_says(wanted: bool) -> None:
+    config = CorrectionConfig(experience=wanted)
+    tasks = Assignment("code", "lookup", 2, SHORT)
+    found = measure_correction(bundle(tasks), Request("0", (1, 2), 8), 1, config)
+    assert (found.experience is not None) == wanted

@@ -12,7 +12,6 @@ from taskspec_drafters.prompt_lookup import PromptLookup
 from taskspec_drafters.suffix import Suffix
 
 from taskspec.decoding.records import DraftChoice, Generation, Request
-from taskspec.interfaces import Sampling
 from taskspec.recipe.choice import PluginChoice
 from taskspec.serving.bundle import Bundle
 from taskspec.serving.pool import DraftEntry, Pool
@@ -91,17 +90,6 @@ def test_an_answer_is_taken_in_once() -> None:
     memory.take_in(Request("0", (1,), 4, draft=choice), done)
     drafter: Any = found.pool.drafters[found.pool.entries[ALL].key]
     assert len(drafter._served._kept) == 1
-
-
-def test_requests_that_sample_never_share_a_seed_and_greedy_ones_keep_theirs() -> None:
-    memory = answer_memory(bundle(ALL))
-    assert memory is not None
-    again = answer_memory(bundle(ALL))
-    assert again is not None
-    sampled = [Request("0", (1,), 4, Sampling(0.7), seed) for seed in (0, 0, 1, 1)]
-    seeds = {own.seeded(each).seed for own in (memory, again) for each in sampled}
-    assert len(seeds) == 8 and all(0 <= seed < 2**63 for seed in seeds)
-    assert memory.seeded(Request("0", (1,), 4, seed=5)).seed == 5
 
 
 def test_nothing_is_kept_unless_asked_for_or_where_nothing_remembers() -> None:

@@ -1,0 +1,108 @@
+"""Answers begin with the draft that did best for others like them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from corrections import Model, correction, play, row_of, way
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from taskspec_drafters.prompt_lookup import PromptLookup
+
+from taskspec.decoding.correction import Correction
+from taskspec.decoding.experience import Experience
+from taskspec.interfaces import Drafter
+
+REPEATING = (10, 11, 12, 13)
+UNLIKE = range(2, 40)
+
+
+def experienced(*ways: Any, **changes: Any) -> Correction:
+    return replace(correction(*ways, **changes), experience=Experience())
+
+
+def answer(steering: Correction, refused: int, supply: Sequence[int], steps: int = 40) -> Any:
+    """An answer in which so many of the drafted tokens are refused at each step."""
+    drafters: dict[str, Drafter] = {"a": Model(), "b": Model(), "copy": PromptLookup()}
+    row = row_of(drafters, "a", steering, started=False)
+    play(row, [(0, refused)] * steps, supply)
+    assert row.pilot is not None
+    row.stop(drafters)
+    row.pilot.stop()
+    return row
+
+
+def test_where_the_draft_asked_for_was_worse_than_another_the_next_answer_begins_with_that() -> (
+    None
+):
+    steering = experienced(way("a"), way("copy", 0.002, watched=True), grace=4)
+    first = answer(steering, 4, REPEATING, 80)
+    again = answer(steering, 0, REPEATING, 2)
+    copy = steering.ways[1].choice
+    assert again.served == {copy: 2} and first.served.get(copy, 0) < 80
+    unknowing = answer(experienced(*steering.ways, grace=4), 0, REPEATING, 2)
+    assert unknowing.served == {steering.ways[0].choice: 2}
+
+
+def test_a_draft_that_brought_nothing_is_hardly_tried_again() -> None:
+    steering = experienced(way("a"))
+    unknowing = answer(steering, 4, UNLIKE, 60).served[None]
+    knowing = answer(steering, 4, UNLIKE, 60).served[None]
+    assert 60 - knowing <= 2 < 60 - unknowing
+    assert steering.experience is not None
+    steering.experience.forget()
+    assert answer(steering, 4, UNLIKE, 60).served[None] == unknowing
+
+
+def test_what_one_draft_s_prompts_showed_is_not_held_against_another_s() -> None:
+    steering = experienced(way("a"), way("b"))
+    answer(steering, 4, UNLIKE, 60)
+    row = row_of({"a": Model(), "b": Model()}, "b", steering)
+    assert row.pilot is not None
+    fresh = row_of({"a": Model(), "b": Model()}, "b", correction(*steering.ways)).pilot
+    assert fresh is not None
+    best = [each.best()[1] for each in row.pilot.estimates.values()]
+    assert best == pytest.approx([each.best()[1] for each in fresh.estimates.values()])
+
+
+def test_where_promises_are_kept_the_draft_that_is_known_least_watches_all_the_same() -> None:
+    drafters = {"a": Model(), "x": PromptLookup(), "y": PromptLookup()}
+    ways = way("a"), way("x", 0.002, watched=True), way("y", 0.002, watched=True)
+    steering = experienced(*ways, grace=9)
+    watched = []
+    for _ in range(4):
+        row = row_of(drafters, "a", steering, started=False)
+        play(row, [(0, 0)] * 12, UNLIKE)
+        assert row.pilot is not None and row.served == {ways[0].choice: 12}
+        watched.append([each.choice.draft for each, w in row.pilot.watches.items() if w.started])
+        row.stop(drafters)
+        row.pilot.stop()
+    assert watched == [["x"], ["y"], ["x"], ["y"]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    answers=st.lists(
+        st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=30), max_size=4
+    ),
+    share=st.floats(0, 0.5),
+    grace=st.floats(0, 5),
+    own=st.sampled_from(["a", "b", "copy", None]),
+    tokens=st.lists(st.integers(2, 5), min_size=1, max_size=9),
+)
+def test_no_answers_before_make_one_lose_more_than_the_budget(answers, share, grace, own, tokens):
+    drafters = {"a": Model(), "b": Model(), "copy": PromptLookup()}
+    ways = way("a", 0.9), way("b", 0.05, movable=False), way("copy", 0.01, watched=True)
+    steering = experienced(*ways, share=share, grace=grace)
+    for outcomes in answers:
+        row = row_of(drafters, own, steering)
+        pilot = row.pilot
+        assert pilot is not None
+        for outcome in outcomes:
+            play(row, [outcome], tokens)
+            assert pilot.spent <= (1 + share) * pilot.earned + grace + 1e-9
+        row.stop(drafters)
+        pilot.stop()
