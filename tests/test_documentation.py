@@ -159,15 +159,18 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_program_that_remembers_answers_runs(write_recipe, monkeypatch, capsys) -> None:
-    [text] = blocks(ROOT / "docs" / "recipes.md", "python")
+def test_programs_that_learn_from_what_they_answer_run(write_recipe, monkeypatch, capsys) -> None:
+    corrects, remembers = blocks(ROOT / "docs" / "recipes.md", "python")
     path = write_recipe("kd")
     monkeypatch.chdir(path.parent)
     settings = ["draft.pool.suffix=suffix", "assign.drafts=[suffix]", "route.threshold=1"]
     arguments = ["run", path.name, "name=mine", *settings]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
+    capsys.readouterr()
     names: dict[str, Any] = {}
-    exec(compile(text, "recipes.md", "exec"), names)
+    exec(compile(corrects, "recipes.md", "exec"), names)
+    assert capsys.readouterr().out and names["correction"].experience._estimates
+    exec(compile(remembers, "recipes.md", "exec"), names)
     assert capsys.readouterr().out
     assert any(each._served._kept for own in names["memory"].learners.values() for each in own)

@@ -111,6 +111,7 @@ class Pilot:
         self._turns = list(self.watches)
         # Where promises are kept, one draft watches all the same: the one that is known least.
         known = {way: self.lasting[way].seen for way in self._turns if way in self.lasting}
+        self._pause = 2 if correction.experience is None else 4
         self._curious = sorted(known, key=lambda way: known[way])[:1]
         self.spent, self.earned = 0.0, 0
         self._asked = 0
@@ -267,13 +268,13 @@ class Pilot:
         """Score drafts that copy on the text; one of them proposes again, if that is affordable.
 
         They do so where the assignment's promise is not kept, and take turns at every other step,
-        so that watching stays a small part of a step.
+        with experience at every fourth, so that watching stays a small part of a step.
         """
         for way, watch in self.watches.items():
             outcome = None if way == self.current else watch.outcome()
             if outcome is not None:
                 self._note(way, watch.length, *outcome)
-        if len(self.row.steps) % 2:
+        if len(self.row.steps) % self._pause:
             return
         turns = self._curious if self._kept() else self._turns
         for way in turns:

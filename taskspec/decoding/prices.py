@@ -138,29 +138,34 @@ class Estimate:
         self._best: tuple[int, float] | None = None
         self._passed = 0
         self._remembered = remembered
+        self._moved = False
         self.seen = 0.0
 
     def renewed(self) -> Estimate:
         """What to expect in another answer, where this one was learnt from many."""
         other = copy.copy(self)
         other._belief, other._best, other._passed = self._belief.renewed(), None, 0
-        other._remembered = _REMEMBERED
+        other._remembered, other._moved = _REMEMBERED, False
         other.seen = self.seen if self.seen >= _TELLING else 0.0
         return other
 
     def learn(self, asked: int, drafted: int, accepted: int) -> None:
         """Take in a step that was asked for `asked` tokens, and that nothing cut."""
-        self.seen, self._best = self.seen + 1, None
+        self.seen, self._best, self._moved = self.seen + 1, None, True
         self._belief.learn(asked, drafted, accepted)
 
     def pass_by(self, tokens: int) -> None:
         """So many tokens were emitted: the more, the less what was seen says of what comes."""
         self._passed += tokens
-        if self._passed >= _PATIENCE:
+        if self._passed < _PATIENCE:
+            return
+        # As long as nothing was learnt there is nothing to forget.
+        if self._moved:
             share = self._remembered**self._passed
             self._belief.fade(share)
             self.seen *= share
-            self._passed, self._best = 0, None
+            self._best = None
+        self._passed = 0
 
     def best(self) -> tuple[int, float]:
         """The length that saves most, or a shorter one as good, and its saving.
