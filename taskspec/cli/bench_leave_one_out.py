@@ -23,9 +23,9 @@ def leave_one_out(
     """Leave out one known task at a time, and answer its held-out prompts with what is left.
 
     Each is a run of its own, NAME-without-TASK, that takes over the stages it has in common with
-    NAME. Prompts are answered plainly, as routed, with in-flight correction, with quarantine, with
-    both, and by drafts that remember the task's earlier answers, as routed and with both:
-    interleaved, with 95 % intervals.
+    NAME. Prompts are answered plainly, as routed, with in-flight correction, with correction that
+    has experience of the task's earlier answers, with quarantine, by drafts that remember these
+    answers, and with experience and memory both: interleaved, with 95 % intervals.
 
     Examples:
 

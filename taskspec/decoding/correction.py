@@ -1,8 +1,8 @@
 """In-flight correction: a draft that falls short of its promise is replaced while it serves.
 
 Before a step a row may draft another length, plainly, or with another draft of the pool, from what
-it has emitted alone, so that the answer's distribution stays the target's. What a step costs comes
-from the speed-up model and not from a clock: the same request takes the same course again.
+it has emitted, so that the answer's distribution stays the target's. What a step costs comes from
+the speed-up model and not from a clock: the same request takes the same course again.
 
 Two rules decide. A hedge over plain decoding and the drafts follows what each would save per token
 (Freund and Schapire 1997, with the full-information feedback that a verified text gives on drafts
@@ -35,6 +35,8 @@ _TRUST = 0.95
 _PLAIN = 0
 _CLEARLY = 0.01
 """Another draft must save so much more of plain decoding's time to begin in the own one's place."""
+_WELL_KNOWN = 48
+"""Steps, as far as they still count, after which a draft is not watched out of curiosity."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,14 @@ class Pilot:
         self.lasting: dict[Way, Estimate] = {}
         self.estimates = {way: self._estimate(way) for way in self.ways}
         first = self._first()
-        self.hedge = _trusting(first, 1 + len(self.ways), f"correction {row.request.seed}")
+        self.hedge = _trusting(first, 1 + len(self.ways), self._seed())
         self.promise = self.estimates[self.ways[first - 1]].best()[1] if first else 0.0
+        # Of the assigned draft, before any answer: the most to expect of others that nobody saw.
+        self._most = 0.0
+        if self.current is not None:
+            own = Estimate(self.current, self.current.curve, correction.prices)
+            self._most = own.best()[1]
+        self._begins_elsewhere = self.current is not None and first != 1
         shared = Counter(way.choice.draft for way in self.ways)
         self.watches = {
             way: Watch(row, way, drafters)
@@ -109,10 +117,11 @@ class Pilot:
             if way.watched and shared[way.choice.draft] == 1
         }
         self._turns = list(self.watches)
-        # Where promises are kept, one draft watches all the same: the one that is known least.
+        # Where promises are kept, one draft watches all the same, while it is known too little.
         known = {way: self.lasting[way].seen for way in self._turns if way in self.lasting}
-        self._pause = 2 if correction.experience is None else 4
-        self._curious = sorted(known, key=lambda way: known[way])[:1]
+        little = [way for way, seen in known.items() if seen < _WELL_KNOWN]
+        self._curious = sorted(little, key=lambda way: known[way])[:1]
+        self._pause, self._slack = (4, _CLEARLY) if self.lasting else (2, 0.0)
         self.spent, self.earned = 0.0, 0
         self._asked = 0
         self._behind = 0
@@ -168,6 +177,14 @@ class Pilot:
             return Estimate(way, promise, prices)
         self.lasting[way] = experience.estimate(self.current, way, promise, prices)
         return self.lasting[way].renewed()
+
+    def _seed(self) -> str:
+        """Of the hedge's draws: others in every answer where these learn from one another."""
+        seed, experience = f"correction {self.row.request.seed}", self.correction.experience
+        if experience is None:
+            return seed
+        experience.answers += 1
+        return f"{seed} {experience.answers}"
 
     def _first(self) -> int:
         """The way to begin with: the row's own, or one that did better in earlier answers."""
@@ -226,7 +243,8 @@ class Pilot:
         """Saving per token of a way."""
         estimate = self.estimates[way]
         saving = estimate.best()[1]
-        return saving if estimate.seen or way == self.current else min(saving, self.promise)
+        seen = estimate.seen or (way in self.lasting and self.lasting[way].seen)
+        return saving if seen or way == self.current else min(saving, self._most)
 
     def _affords(self, cost: float) -> bool:
         """Whether a step of that cost keeps the budget though it emit a single token."""
@@ -274,7 +292,7 @@ class Pilot:
             outcome = None if way == self.current else watch.outcome()
             if outcome is not None:
                 self._note(way, watch.length, *outcome)
-        if len(self.row.steps) % self._pause:
+        if len(self.row.steps) % self._pause or (self._begins_elsewhere and not self.earned):
             return
         turns = self._curious if self._kept() else self._turns
         for way in turns:
@@ -293,7 +311,7 @@ class Pilot:
         """Whether the row drafts, or is yet to, and saves as much as was promised."""
         if self.current is None or not (self._asked or not self.earned):
             return False
-        return self._expected(self.current) >= self.promise > 0
+        return self.promise > 0 and self._expected(self.current) >= self.promise - self._slack
 
     def _watching(self, way: Way) -> float:
         """What a proposal of a draft that watches takes."""

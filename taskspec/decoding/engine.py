@@ -96,7 +96,7 @@ class Engine:
             pace: Shortens drafts where rows that share a pass make long ones cost more than they
                 bring; None drafts as far as every request asks.
             correction: Replaces drafts that fall short of what was promised, and chooses draft
-                lengths, from what was emitted alone; in the place of a pace.
+                lengths; in the place of a pace.
             memory: Hands finished answers to drafts that remember; None keeps nothing.
 
         Returns:
@@ -108,7 +108,9 @@ class Engine:
         if pace is not None and correction is not None:
             raise DecodingError("a correction chooses draft lengths itself; leave the pace out")
         self.check(requests)
-        if memory is not None or (correction is not None and correction.experience is not None):
+        shared = pace is not None and len({each.seed for each in requests}) < len(requests)
+        if shared or memory is not None or (correction is not None and correction.experience):
+            # What one answer showed chooses what another drafts: not by the same noise.
             requests = [own_noise(request) for request in requests]
         done = {}
         by_id = {request.id: request for request in requests}

@@ -16,11 +16,15 @@ _REMEMBERED = 0.998
 class Experience:
     """Of every draft, what it brought to prompts that were sent to the same draft as these.
 
-    Estimates are those of the prices they were first asked with.
+    It belongs to one `Correction`, whose ways and prices it knows.
+
+    Attributes:
+        answers: Answers that began from it.
     """
 
     def __init__(self) -> None:
         self._estimates: dict[tuple[Way | None, Way], Estimate] = {}
+        self.answers = 0
 
     def estimate(
         self, own: Way | None, way: Way, promise: AcceptanceCurve, prices: Prices
@@ -40,3 +44,4 @@ class Experience:
     def forget(self) -> None:
         """Let promises be all that is known."""
         self._estimates.clear()
+        self.answers = 0

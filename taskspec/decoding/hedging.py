@@ -19,7 +19,7 @@ class Hedge:
     Args:
         prior: Trust in each of the N ways at first, positive, summing to one.
         seed: Of its own random draws, which nothing else may share.
-        first: The way that is under way.
+        first: The way to begin with.
     """
 
     def __init__(self, prior: Sequence[float], seed: str, first: int) -> None:

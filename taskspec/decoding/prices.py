@@ -109,7 +109,7 @@ _REMEMBERED = 0.98
 """What is still held true of a draft a token later: texts change."""
 _PATIENCE = 8
 """Tokens after which forgetting is caught up with."""
-_TELLING = 24
+_TELLING = 8
 """Steps of other answers from which on they say something of the next one."""
 
 

@@ -37,7 +37,8 @@ class Request:
         max_new_tokens: The answer is cut there.
         sampling: Logits processors.
         seed: Seed of this request's own random generator; neither the batch nor the draft
-            influences what it yields for plain decoding.
+            influences what it yields for plain decoding. Where drafting learns from other requests'
+            answers (`own_noise`), those that sample get another one.
         draft: Draft and draft length; None decodes plainly.
         ignore_eos: Decode to `max_new_tokens` whatever comes, for measurements.
     """

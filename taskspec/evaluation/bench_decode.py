@@ -148,7 +148,8 @@ def bench_decode(
     }
     if plan.correct:
         typical = Request(prompts[0].id, prompts[0].ids, min(tokens, _TYPICAL), ignore_eos=True)
-        correction = measure_correction(bundle, typical)
+        # Repeats of the same prompts would tell each other which draft is best.
+        correction = replace(measure_correction(bundle, typical), experience=None)
         ways[CORRECTED] = ours(
             bundle.engine, tokens, lambda prompt: routed_draft(bundle, prompt), correction
         )

@@ -202,8 +202,8 @@ class CorrectionConfig:
         use: Replace them; off, a request keeps the draft that its task was assigned.
         share: Part of plain decoding's time that may be lost on an answer, as predicted.
         grace: Plain steps that may be lost besides, so that a draft can be tried at all.
-        experience: Begin an answer from what earlier ones showed of the drafts, as long as the
-            process lives; off, each begins from what the assignment promised.
+        experience: Begin an answer from what earlier ones of the same call showed of the drafts;
+            off, each begins from what the assignment promised.
     """
 
     use: bool = False
@@ -214,6 +214,11 @@ class CorrectionConfig:
     def __post_init__(self) -> None:
         at_least("share", self.share, 0)
         at_least("grace", self.grace, 0)
+        if self.experience and not self.use:
+            raise ValueError(
+                "experience is what correction begins from, and that is off; set use to true, or "
+                "leave experience out"
+            )
 
 
 @dataclass(frozen=True)

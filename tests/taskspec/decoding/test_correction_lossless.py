@@ -21,6 +21,7 @@ from taskspec_verifiers.rejection import Rejection
 from taskspec.decoding.correction import Correction, Pilot
 from taskspec.decoding.engine import Engine
 from taskspec.decoding.experience import Experience
+from taskspec.decoding.pacing import Pace
 from taskspec.decoding.prices import Prices, Way
 from taskspec.decoding.records import DraftChoice, Request
 from taskspec.decoding.row import Row
@@ -131,22 +132,49 @@ def test_a_corrected_sampled_row_does_not_depend_on_its_batch(engine):
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_greedy_answers_that_begin_from_earlier_ones_are_plain_ones(engine, batch_size):
     steering = replace(correction(*WAYS, grace=20), experience=Experience())
-    for own in (DraftChoice("far", 4), DraftChoice("near", 3), DraftChoice("far", 4), None):
-        found = engine.generate(greedy_requests(own), batch_size, correction=steering)
-        assert [each.tokens for each in found] == _built["plain"]
+    near, far = DraftChoice("near", 3), DraftChoice("far", 4)
+    for best, refused in ((WAYS[0], WAYS[1]), (WAYS[3], WAYS[0])):
+        steering.experience.forget()
+        for known_way, accepted in ((best, 4), (refused, 0)):
+            for own in (WAYS[0], WAYS[1], None):
+                known = steering.experience.estimate(own, known_way, GOOD, steering.prices)
+                for _ in range(40):
+                    known.learn(4, 4, accepted)
+        for own in (near, far, None):
+            found = engine.generate(greedy_requests(own), batch_size, correction=steering)
+            assert [each.tokens for each in found] == _built["plain"]
+            begun = {next(iter(each.served)).draft for each in found if len(each.tokens) > 9}
+            assert begun == {best.choice.draft}
 
 
-def test_sampled_answers_that_begin_from_earlier_ones_have_noise_of_their_own(engine):
+def test_what_learns_from_other_answers_has_noise_of_its_own_where_it_samples(engine):
     """The same noise would judge what it has chosen: drafts and lengths follow earlier answers."""
     sampling = Engine(engine.target, Rejection(), engine.drafters)
-    asked = [replace(r, sampling=Sampling(1.0)) for r in greedy_requests(DraftChoice("near", 4))]
+    asked = [replace(r, sampling=Sampling(1.0)) for r in greedy_requests(None)]
     for experience, same in ((None, True), (Experience(), False)):
-        steering = replace(correction(*WAYS), experience=experience)
+        steering = replace(correction(), experience=experience)
         one, other = (
             [each.tokens for each in sampling.generate(asked, correction=steering)]
             for _ in range(2)
         )
         assert (one == other) == same
+    for seeds, same in (((1, 2), True), ((1, 1), False)):
+        twins = [replace(asked[1], id=str(at), seed=seed) for at, seed in enumerate(seeds)]
+        paced = [sampling.generate(twins, 2, pace=_Pace())[0].tokens for _ in range(2)]
+        assert (paced[0] == paced[1]) == same
+
+
+class _Pace(Pace):
+    """Lets all drafts go as far as they will."""
+
+    def __init__(self) -> None:
+        pass
+
+    def lengths(self, choices):
+        return [9] * len(choices)
+
+    def learn(self, choices, asked, steps):
+        pass
 
 
 def test_a_pace_beside_a_correction_is_refused(engine):

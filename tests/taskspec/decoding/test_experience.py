@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from corrections import Model, correction, play, row_of, way
+from corrections import GOOD, Model, correction, play, row_of, way
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from taskspec_drafters.prompt_lookup import PromptLookup
@@ -85,19 +85,25 @@ def test_where_promises_are_kept_the_draft_that_is_known_least_watches_all_the_s
 
 @settings(max_examples=60, deadline=None)
 @given(
-    answers=st.lists(
-        st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=30), max_size=4
-    ),
+    shown=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), max_size=6),
+    outcomes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=40),
     share=st.floats(0, 0.5),
     grace=st.floats(0, 5),
     own=st.sampled_from(["a", "b", "copy", None]),
     tokens=st.lists(st.integers(2, 5), min_size=1, max_size=9),
 )
-def test_no_answers_before_make_one_lose_more_than_the_budget(answers, share, grace, own, tokens):
+def test_no_answers_before_make_one_lose_more_than_the_budget(
+    shown, outcomes, share, grace, own, tokens
+):
     drafters = {"a": Model(), "b": Model(), "copy": PromptLookup()}
     ways = way("a", 0.9), way("b", 0.05, movable=False), way("copy", 0.01, watched=True)
     steering = experienced(*ways, share=share, grace=grace)
-    for outcomes in answers:
+    asked = next((each for each in ways if each.choice.draft == own), None)
+    for place, accepted in shown:
+        known = steering.experience.estimate(asked, ways[place], GOOD, steering.prices)
+        for _ in range(30):
+            known.learn(4, 4, accepted)
+    for _ in range(2):
         row = row_of(drafters, own, steering)
         pilot = row.pilot
         assert pilot is not None
@@ -106,3 +112,20 @@ def test_no_answers_before_make_one_lose_more_than_the_budget(answers, share, gr
             assert pilot.spent <= (1 + share) * pilot.earned + grace + 1e-9
         row.stop(drafters)
         pilot.stop()
+    assert not drafters["a"].rows and not drafters["b"].rows
+
+
+def test_where_the_draft_asked_for_is_known_to_fail_others_are_tried_that_cannot_watch() -> None:
+    steering = experienced(way("a"), way("b"), grace=9)
+    served: set[str] = set()
+    for _ in range(12):
+        drafters: dict[str, Drafter] = {"a": Model(), "b": Model()}
+        row = row_of(drafters, "a", steering, started=False)
+        for _ in range(60):
+            good = row.choice is not None and row.choice.draft == "b"
+            play(row, [(0, 0 if good else 4)], UNLIKE)
+        served |= {each.draft for each in row.served if each is not None}
+        last = row.served
+        row.stop(drafters)
+    assert served == {"a", "b"}
+    assert last.get(steering.ways[1].choice, 0) > 50, "and what was found is kept"

@@ -71,13 +71,13 @@ def test_noise_in_what_passes_take_never_makes_longer_ones_cheaper() -> None:
 def test_another_answer_begins_from_what_many_showed_if_they_were_enough() -> None:
     many = Estimate(way("a"), way("a").curve, Prices(PASSES, 0.1), 0.998)
     promised = many.best()[1]
-    for count in (10, 30):
+    for count in (5, 30):
         for _ in range(count):
             many.learn(4, 4, 0)
         one = many.renewed()
         assert bool(one.seen) == (count == 30)
     assert 0 < one.best()[1] < promised / 4 and many.best() == (0, 0.0)
     one.learn(4, 4, 4)
-    assert many.seen == 40, "an answer does not teach what it was begun from"
+    assert many.seen == 35, "an answer does not teach what it was begun from"
     many.pass_by(5000)
     assert not many.renewed().seen, "what was seen long ago says nothing"

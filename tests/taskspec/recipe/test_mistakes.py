@@ -158,6 +158,11 @@ WRONG = {
         "my.yaml:7 decode.remember: no draft of the pool remembers answers; set it to 0, or add "
         "one that does: none is installed",
     ),
+    "experience of a correction that is off": (
+        "decode: {correction: {experience: true}}",
+        "my.yaml:7 decode.correction.experience: experience is what correction begins from, and that "
+        "is off; set use to true, or leave experience out",
+    ),
     "recovery by adapters": (
         "align:\n  recovery: lora-kd",
         "my.yaml:8 align.recovery.use: 'lora-kd' trains adapters, but a draft cut from the "

@@ -70,7 +70,7 @@ def test_a_draft_and_its_adapters_are_ways_of_their_own() -> None:
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_experience_is_what_the_recipe_says(wanted: bool) -> None:
-    config = CorrectionConfig(experience=wanted)
+    config = CorrectionConfig(use=True, experience=wanted)
     tasks = Assignment("code", "lookup", 2, SHORT)
     found = measure_correction(bundle(tasks), Request("0", (1, 2), 8), 1, config)
     assert (found.experience is not None) == wanted
