@@ -160,8 +160,8 @@ WRONG = {
     ),
     "experience of a correction that is off": (
         "decode: {correction: {experience: true}}",
-        "my.yaml:7 decode.correction.experience: experience is what correction begins from, and that "
-        "is off; set use to true, or leave experience out",
+        "my.yaml:7 decode.correction.experience: experience is what correction begins from, and "
+        "that is off; set use to true, or leave experience out",
     ),
     "recovery by adapters": (
         "align:\n  recovery: lora-kd",
