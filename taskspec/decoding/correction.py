@@ -104,10 +104,10 @@ class Pilot:
         self.hedge = _trusting(first, 1 + len(self.ways), self._seed())
         self.promise = self.estimates[self.ways[first - 1]].best()[1] if first else 0.0
         # Of the assigned draft, before any answer: the most to expect of others that nobody saw.
-        self._most = 0.0
-        if self.current is not None:
-            own = Estimate(self.current, self.current.curve, correction.prices)
-            self._most = own.best()[1]
+        self._most = self.promise
+        if self.lasting:
+            own = self.current and Estimate(self.current, self.current.curve, correction.prices)
+            self._most = own.best()[1] if own else 0.0
         self._begins_elsewhere = self.current is not None and first != 1
         shared = Counter(way.choice.draft for way in self.ways)
         self.watches = {

@@ -96,3 +96,15 @@ def play(row: Row, outcomes: Sequence[tuple[int, int]], tokens: Sequence[int]) -
                 assert read == list(row.text)[: len(read)], "a draft's state is out of step"
                 serves = row.drafting and row.pilot.drafters.get(row.choice.draft) is drafter
                 assert not serves or read == list(row.text), "a draft has not read all"
+
+
+def play_within_budget(
+    row: Row, outcomes: Sequence[tuple[int, int]], tokens: Sequence[int]
+) -> None:
+    """Play steps, after each of which the predicted cost must lie within the budget."""
+    pilot = row.pilot
+    assert pilot is not None
+    share, grace = pilot.correction.share, pilot.correction.grace
+    for outcome in outcomes:
+        play(row, [outcome], tokens)
+        assert pilot.spent <= (1 + share) * pilot.earned + grace + 1e-9

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from corrections import GOOD, Model, correction, play, row_of, way
+from corrections import GOOD, Model, correction, play, play_within_budget, row_of, way
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from taskspec_drafters.prompt_lookup import PromptLookup
@@ -105,13 +105,9 @@ def test_no_answers_before_make_one_lose_more_than_the_budget(
             known.learn(4, 4, accepted)
     for _ in range(2):
         row = row_of(drafters, own, steering)
-        pilot = row.pilot
-        assert pilot is not None
-        for outcome in outcomes:
-            play(row, [outcome], tokens)
-            assert pilot.spent <= (1 + share) * pilot.earned + grace + 1e-9
+        play_within_budget(row, outcomes, tokens)
         row.stop(drafters)
-        pilot.stop()
+        row.pilot.stop()
     assert not drafters["a"].rows and not drafters["b"].rows
 
 
